@@ -1,0 +1,191 @@
+"""The genesis document: everything a community agrees on before its first fact (DESIGN 9).
+
+`community.yaml` is read into these frozen structs, unknown fields refused; the first fact of a community carries the
+document and its SHA-256. Amounts are decimal strings in base units; shares are parts per million and sum to exactly
+1,000,000; times are RFC 3339 in UTC; spans are half-open milliseconds.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from events.registry_terms import MemberKind, PublicKey, Role, SizeClass, WorkClass
+
+
+class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A section of the document; unknown fields are refused."""
+
+
+class Founder(Part, frozen=True):
+    """A member from the first fact on. `handle` is a public pseudonym, never a legal name."""
+
+    handle: str
+    kind: MemberKind
+    key: PublicKey
+    roles: tuple[Role, ...] = ()
+    guild: str | None = None
+
+
+class Board(Part, frozen=True):
+    """The ethics board's seats, by handle."""
+
+    seats: tuple[str, ...] = ()
+    non_technical: tuple[str, ...] = ()
+
+
+class Minimums(Part, frozen=True):
+    """What a node must have to register (METERING's table are the defaults; the demo lowers them)."""
+
+    gpu_memory_mib: int = 8_000_000_000 // 1_048_576
+    gpu_hours_per_day: int = 4
+    cpu_milli: int = 4_000
+    memory_mib: int = 8_000_000_000 // 1_048_576
+    storage_bytes: int = 100_000_000_000
+    bandwidth_bits_per_second: int = 50_000_000
+
+
+class Resources(Part, frozen=True):
+    """The kinds of resource the community pools, and the least it takes of each."""
+
+    offered: tuple[Literal["gpu", "cpu", "storage", "bandwidth"], ...] = ("gpu",)
+    minimums: Minimums = Minimums()
+
+
+class Vesting(Part, frozen=True):
+    """Linear vesting with a cliff (TREASURY); seconds from the founding."""
+
+    cliff_seconds: int = 31_536_000
+    duration_seconds: int = 4 * 31_536_000
+
+
+class Pool(Part, frozen=True):
+    """One share of the initial distribution: to a pool account, or to a member by handle."""
+
+    name: str
+    share_ppm: int
+    member: str | None = None
+    vesting: Vesting | None = None
+
+
+class Currency(Part, frozen=True):
+    """The asset, its hard cap, what exists at the start and what is minted per epoch (base units)."""
+
+    cap: str
+    initial_supply: str
+    emission_per_epoch: str
+    distribution: tuple[Pool, ...]
+    symbol: str = "COMPUTE"
+    decimals: Literal[6] = 6
+
+
+class Epochs(Part, frozen=True):
+    """Settlement periods: number n covers [zero + n x seconds, zero + (n+1) x seconds)."""
+
+    zero: str
+    seconds: int = 86_400
+    close_after_seconds: int = 172_800
+
+
+class TableEntry(Part, frozen=True):
+    """A device model's performance factor for one class of work, 4 decimals (1.0000 = one whole T4)."""
+
+    model: str
+    performance_factor: str
+
+
+class PerformanceTable(Part, frozen=True):
+    """A versioned governance document: reference throughput per benchmark and the cap per model.
+
+    `reference` gives the throughput of the reference device, one entry per benchmark of the class's set.
+    """
+
+    work_class: WorkClass
+    version: int
+    reference_model: str
+    reference: tuple[Benchmark, ...]
+    entries: tuple[TableEntry, ...]
+
+
+class Benchmark(Part, frozen=True):
+    """One benchmark of a class's set and the reference device's throughput (decimal string, per second)."""
+
+    name: str
+    throughput: str
+
+
+class Project(Part, frozen=True):
+    """A consumer of the pool, with the quota genesis grants it (0: none)."""
+
+    slug: str
+    owner: str
+    size_class: SizeClass
+    work_class: WorkClass = "infer"
+    gpu_micro_rgpu_hours: str = "0"
+    cpu_milli_core_hours: str = "0"
+
+
+class BackfillSource(Part, frozen=True):
+    """A file older history is taken from."""
+
+    name: str
+    sha256: str
+
+
+class Backfill(Part, frozen=True):
+    """Permission to record older history (METERING "Backfill"): nodes, span, sources and a fund of its own.
+
+    The nodes are named by the SHA-256 over their sorted ids, one per line with a line feed after each; the ids
+    themselves follow in pages. `fund` is what the backfill may pay in all, `pool_per_epoch` what one epoch may.
+    """
+
+    name: str
+    start: str
+    end: str
+    node_count: int
+    nodes_sha256: str
+    sources: tuple[BackfillSource, ...]
+    fund: str
+    pool_per_epoch: str
+
+
+class MeteringRules(Part, frozen=True):
+    """Parameters of METERING, versioned as governance documents afterwards."""
+
+    challenge_first: bool = True
+    rate_cap_per_rgpu_hour: str = "1000000000"
+    late_reserve_ppm: int = 20_000
+    late_reserve_days: int = 35
+    availability_trials: bool = False
+    """False until nodes send heartbeats: then A counts for nothing and R = min(C, V)."""
+    consumer_readings_from: str | None = None
+
+
+class Limits(Part, frozen=True):
+    """Rate limits of the HTTP edge, per actor."""
+
+    commands_per_minute: int = 6_000
+    bytes_per_minute: int = 1_000_000_000
+    queries_per_minute: int = 6_000
+
+
+class Community(Part, frozen=True):
+    """The whole document."""
+
+    format: Literal["commons.genesis/1"]
+    name: str
+    origin: str
+    members: tuple[Founder, ...]
+    currency: Currency
+    epochs: Epochs
+    performance_tables: tuple[PerformanceTable, ...]
+    board: Board = Board()
+    resources: Resources = Resources()
+    metering: MeteringRules = MeteringRules()
+    limits: Limits = Limits()
+    projects: tuple[Project, ...] = ()
+    backfills: tuple[Backfill, ...] = ()
+    public_views: bool = True
+    log_keys: tuple[PublicKey, ...] = ()
+    service_keys: tuple[PublicKey, ...] = ()

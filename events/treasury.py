@@ -1,0 +1,183 @@
+"""Facts of the treasury: the book of one asset, in stream `book/<SYMBOL>`.
+
+Every movement of value is a list of postings `(debit account, credit account, amount)`: the debit account pays, the
+credit account receives, amounts are decimal strings of base units above zero. Minting and burning are movements
+from and to outside, so they have no debit or no credit account.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+import msgspec
+
+from events.envelope import Fact
+from events.genesis import Vesting
+
+AccountKind = Literal["member", "escrow", "pool", "treasury", "vesting", "bridge", "external"]
+GateAnswer = Literal["ungated", "anchored"]
+
+
+class Posting(msgspec.Struct, frozen=True, forbid_unknown_fields=True, array_like=True):
+    """One movement inside a transaction, `[debit, credit, amount]` on the wire."""
+
+    debit: str
+    credit: str
+    amount: str
+
+
+class ScoredNode(msgspec.Struct, frozen=True, forbid_unknown_fields=True, array_like=True):
+    """A node's score in an epoch, `[node, owner, micro_rgpu_hours]`."""
+
+    node: str
+    owner: str
+    micro_rgpu_hours: str
+
+
+class AssetDefined(Fact, frozen=True):
+    """The book's asset; `cap` bounds everything that is ever minted and not burned."""
+
+    TYPE: ClassVar[str] = "treasury.asset-defined.v1"
+    symbol: str
+    decimals: Literal[6]
+    cap: str
+    emission_per_epoch: str
+    late_reserve_ppm: int
+    late_reserve_days: int
+    rate_cap_per_rgpu_hour: str
+
+
+class AccountOpened(Fact, frozen=True):
+    """An account exists. It never goes negative unless flagged; `vesting` binds what it may pay out and when."""
+
+    TYPE: ClassVar[str] = "treasury.account-opened.v1"
+    account: str
+    owner: str
+    kind: AccountKind
+    may_go_negative: bool = False
+    vesting: Vesting | None = None
+
+
+class SupplyMinted(Fact, frozen=True):
+    """New units came into being on an account. `reason` is `genesis` or `emission`."""
+
+    TYPE: ClassVar[str] = "treasury.supply-minted.v1"
+    account: str
+    amount: str
+    reason: Literal["genesis", "emission"]
+    epoch: int | None = None
+
+
+class SupplyBurned(Fact, frozen=True):
+    """Units of an account ceased to exist."""
+
+    TYPE: ClassVar[str] = "treasury.supply-burned.v1"
+    account: str
+    amount: str
+    authorization: str
+
+
+class TransactionPosted(Fact, frozen=True):
+    """1..100 postings, all or none. Effective dates only label reports."""
+
+    TYPE: ClassVar[str] = "treasury.transaction-posted.v1"
+    transaction: str
+    postings: tuple[Posting, ...]
+    memo: str = ""
+    effective_ms: int | None = None
+    metadata: dict[str, str] | None = None
+    authorization: str | None = None
+    hold: str | None = None
+
+
+class FundOpened(Fact, frozen=True):
+    """A backfill's own fund: what account holds it and what it may pay per epoch. Never fed from a live pool."""
+
+    TYPE: ClassVar[str] = "treasury.fund-opened.v1"
+    backfill: str
+    account: str
+    pool_per_epoch: str
+
+
+class EpochScoresNoted(Fact, frozen=True):
+    """The treasury has taken note of a page of an epoch's scores; `page_fact` is the metering fact it repeats."""
+
+    TYPE: ClassVar[str] = "treasury.epoch-scores-noted.v1"
+    epoch: int
+    page: int
+    page_fact: str
+    scores: tuple[ScoredNode, ...]
+
+
+class EpochPoolFunded(Fact, frozen=True):
+    """The epoch's pool moved to the epoch's own account, from emission or from a backfill's fund."""
+
+    TYPE: ClassVar[str] = "treasury.epoch-pool-funded.v1"
+    epoch: int
+    postings: tuple[Posting, ...]
+    pool: str
+
+
+class RewardsPaid(Fact, frozen=True):
+    """A page of an epoch's payouts; `nodes[i]` earned `postings[i]`."""
+
+    TYPE: ClassVar[str] = "treasury.rewards-paid.v1"
+    epoch: int
+    page: int
+    nodes: tuple[str, ...]
+    postings: tuple[Posting, ...]
+
+
+class EpochSettled(Fact, frozen=True):
+    """An epoch's pool is accounted for exactly: paid + late_reserve + kept = pool, and its account is 0.
+
+    `rate_*` is the final rate (base units per micro reference-GPU-hour, an exact fraction) late usage is paid at.
+    `gate` says whether the cause lay under a finalised anchor when it was paid.
+    """
+
+    TYPE: ClassVar[str] = "treasury.epoch-settled.v1"
+    epoch: int
+    closed_fact: str
+    pool: str
+    paid: str
+    late_reserve: str
+    kept: str
+    rate_numerator: str
+    rate_denominator: str
+    gate: GateAnswer
+    postings: tuple[Posting, ...]
+
+
+class LateRewardsPaid(Fact, frozen=True):
+    """Late usage of an already settled epoch, paid from its late reserve at its final rate, rounded down."""
+
+    TYPE: ClassVar[str] = "treasury.late-rewards-paid.v1"
+    epoch: int
+    late_fact: str
+    nodes: tuple[str, ...]
+    postings: tuple[Posting, ...]
+    gate: GateAnswer
+
+
+class LateReserveReleased(Fact, frozen=True):
+    """What was left of an epoch's late reserve after its days returned to the emission reserve."""
+
+    TYPE: ClassVar[str] = "treasury.late-reserve-released.v1"
+    epoch: int
+    postings: tuple[Posting, ...]
+
+
+FACTS: tuple[type[Fact], ...] = (
+    AssetDefined,
+    AccountOpened,
+    SupplyMinted,
+    SupplyBurned,
+    TransactionPosted,
+    FundOpened,
+    EpochScoresNoted,
+    EpochPoolFunded,
+    RewardsPaid,
+    EpochSettled,
+    LateRewardsPaid,
+    LateReserveReleased,
+)

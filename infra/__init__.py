@@ -1,0 +1,1 @@
+"""The outside: adapters, settings, the platform and the command line."""

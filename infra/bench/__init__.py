@@ -1,0 +1,1 @@
+"""Benchmarks: ours beside a baseline, in alternating rounds of one run."""

@@ -1,0 +1,1 @@
+"""PostgreSQL: the event store's adapter and the embedded server."""

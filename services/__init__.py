@@ -1,0 +1,1 @@
+"""The write side: one package per service, and the kernel they share."""

@@ -1,0 +1,262 @@
+"""The one command path: everything that waits is decided in sequence under the service's lock and committed once.
+
+What a caller may believe: `submit` returns after the commit, so an `Accepted` is durable. A `Refusal` recorded
+nothing. `Unavailable` means that nothing is known; asking again with the same command id is always safe, because the
+outcome of every accepted command is kept for ever beside its facts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Generic, TypeVar
+
+from eventsourcing.persistence import Notification
+
+from events.catalog import Catalog
+from events.store import (
+    Checkpoint,
+    CheckpointMoved,
+    Move,
+    Snapshot,
+    Store,
+    StoreFull,
+    StoreUnavailable,
+    verify_checkpoint,
+)
+from services.kernel.decider import Service
+from services.kernel.directory import Directory
+from services.kernel.errors import CommonsError, DiskFull, Unavailable
+from services.kernel.group import Found, Group, Request, sealer
+from services.kernel.snapshot import freeze, thaw
+
+S = TypeVar("S")
+
+GROUP_FACTS: Final = 5_000
+"""Facts after which a group commits; what still waits goes into the next one."""
+
+SNAPSHOT_FACTS: Final = 50_000
+"""Facts between two snapshots of the folded state."""
+
+_LOG: Final = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The durable answer: positions of its facts (0 when it needed none), JSON, and whether it is a repetition."""
+
+    first: int
+    last: int
+    answer: bytes
+    hit: bool
+    time_us: int
+    record_hash: bytes
+
+
+@dataclass(eq=False, slots=True)
+class _Unit:
+    """Commands that are decided together, all or none, with the checkpoint moves that go in their commit."""
+
+    requests: Sequence[Request]
+    moves: Sequence[Move]
+    done: asyncio.Future[Sequence[Accepted]]
+
+
+Answers = list[tuple[_Unit, Found | CommonsError]]
+
+
+class Appender(Generic[S]):
+    """The only writer of one service in this process."""
+
+    def __init__(
+        self,
+        service: Service[S],
+        store: Store,
+        catalog: Catalog,
+        directory: Callable[[], Awaitable[Directory]],
+        input_key: bytes,
+    ) -> None:
+        """Take plain parts. `directory()` is awaited for the current Directory before each group."""
+        self.service = service
+        self.store = store
+        self._catalog = catalog
+        self._directory = directory
+        self._input_key = input_key
+        self._state = service.initial()
+        self._versions: dict[str, int] = {}
+        self._position = 0
+        self._record_hash = b""
+        self._snapshot_at = 0
+        self._waiting: deque[_Unit] = deque()
+        self._wake = asyncio.Event()
+        self._folding = asyncio.Lock()
+
+    @property
+    def state(self) -> S:
+        """The folded state as of `position`: committed facts only."""
+        return self._state
+
+    @property
+    def position(self) -> int:
+        """The last position folded."""
+        return self._position
+
+    async def load(self) -> None:
+        """Fold the service's history, from its last snapshot on. Raises StoreRewound, UpgradeNeeded."""
+        snapshot = await self.store.load_snapshot("state", self.service.snapshot_version)
+        if snapshot is not None:
+            checkpoint = Checkpoint("state", self.service.name, snapshot.position, snapshot.record_hash)
+            await verify_checkpoint(self.store, checkpoint)
+            kind: Any = tuple[dict[str, int], type(self._state)]  # type: ignore[misc]
+            self._versions, self._state = thaw(snapshot.state, kind)
+            self._position, self._record_hash = snapshot.position, snapshot.record_hash
+            self._snapshot_at = snapshot.position
+        await self.refresh()
+
+    async def refresh(self) -> S:
+        """Fold what is committed and not folded yet; return the state."""
+        async with self._folding:
+            while page := await self.store.read(self._position):
+                self._fold(page)
+                await asyncio.sleep(0)
+            self.store.seen(self._position)
+        return self._state
+
+    async def snapshot(self) -> None:
+        """Keep the folded state, so that the next start folds only what came after it."""
+        if self._position > self._snapshot_at:
+            raw = freeze((self._versions, self._state))
+            version = self.service.snapshot_version
+            await self.store.save_snapshot(Snapshot("state", version, self._position, self._record_hash, raw))
+            self._snapshot_at = self._position
+
+    async def submit(self, *requests: Request, moves: Sequence[Move] = ()) -> Sequence[Accepted]:
+        """Decide the requests together, all or none, and return their answers once they are durable.
+
+        Raises the first Refusal, CheckpointMoved, Unavailable (nothing is known to be stored), DiskFull.
+        """
+        unit = _Unit(requests, moves, asyncio.get_running_loop().create_future())
+        self._waiting.append(unit)
+        self._wake.set()
+        return await unit.done
+
+    async def run(self) -> None:
+        """Serve submissions until cancelled."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._waiting:
+                units = [unit for unit in self._waiting if not unit.done.done()]
+                self._waiting.clear()
+                await self._serve(units)
+                if self._position - self._snapshot_at >= SNAPSHOT_FACTS:
+                    await self._snapshot_quietly()
+
+    async def _snapshot_quietly(self) -> None:
+        try:
+            await self.snapshot()
+        except (StoreUnavailable, StoreFull):
+            _LOG.warning("snapshot of %s was not kept; the next start folds more", self.service.name)
+
+    async def _serve(self, units: Sequence[_Unit]) -> None:
+        """Serve a group; which of its units is in conflict is found by serving them one by one."""
+        try:
+            async with self._folding:
+                rest = await self._commit(units)
+            self._waiting.extendleft(reversed(rest))
+        except asyncio.CancelledError:
+            _fail(units, Unavailable("the service is stopping", retry_after_seconds=2))
+            raise
+        except StoreUnavailable as error:
+            _fail(units, Unavailable(str(error) or "the database is away", retry_after_seconds=2))
+        except StoreFull as error:
+            _fail(units, DiskFull(str(error) or "the disk of the database is full"))
+        except Exception as error:  # noqa: BLE001 - whatever it is, callers must not wait for ever
+            if len(units) > 1:
+                for unit in units:
+                    await self._serve([unit])
+                return
+            if not isinstance(error, CheckpointMoved):
+                _LOG.exception("a command of %s failed", self.service.name)
+            _fail(units, error)
+
+    async def _commit(self, units: Sequence[_Unit]) -> Sequence[_Unit]:
+        """Decide and commit units and answer their callers; return those that must wait for the next group."""
+        directory = await self._directory()
+        rest: Sequence[_Unit] = ()
+        records: Sequence[bytes] = ()
+        answers: Answers = []
+        async with self.store.session() as session:
+            self._fold(session.news)
+            known = await session.outcomes([request.key for unit in units for request in unit.requests])
+            group = Group(
+                self.service,
+                self._state,
+                session.head,
+                session.time_us,
+                directory,
+                self._versions,
+                known,
+                self._input_key,
+            )
+            for index, unit in enumerate(units):
+                answers.append((unit, group.attempt(unit.requests, unit.moves)))
+                if len(group.events) >= GROUP_FACTS:
+                    rest = units[index + 1 :]
+                    break
+                if index % 64 == 63:  # noqa: PLR2004 - let the event loop breathe while much is decided
+                    await asyncio.sleep(0)
+            if group.events or group.outcomes or group.moves:
+                seal = sealer(group.time_us)
+                outcomes = group.outcomes.values()
+                records = await session.append(group.events, seal=seal, outcomes=outcomes, moves=group.moves)
+        self._state = group.state
+        self._versions.update(group.fresh)
+        if records:
+            self._position = group.head.position + len(records)
+            self._record_hash = hashlib.sha256(records[-1]).digest()
+        self.store.seen(self._position)
+        await self._answer(answers, group, records)
+        return rest
+
+    def _fold(self, page: Sequence[Notification]) -> None:
+        for notification in page:
+            recorded = self._catalog.decode(notification.state)
+            self._state = self.service.evolve(self._state, recorded)
+            self._versions[recorded.stream] = recorded.version
+            self._position = notification.id
+        if page:
+            self._record_hash = hashlib.sha256(page[-1].state).digest()
+
+    async def _answer(self, answers: Answers, group: Group[S], records: Sequence[bytes]) -> None:
+        for unit, found in answers:
+            if unit.done.done():
+                continue
+            if isinstance(found, CommonsError):
+                unit.done.set_exception(found)
+                continue
+            accepted = []
+            for outcome, hit in found:
+                digest, time_us = await self._evidence(outcome.last, group, records)
+                accepted.append(Accepted(outcome.first, outcome.last, outcome.answer, hit, time_us, digest))
+            unit.done.set_result(accepted)
+
+    async def _evidence(self, position: int, group: Group[S], records: Sequence[bytes]) -> tuple[bytes, int]:
+        """Return the hash and recorded time of an outcome's last record; an earlier group's is read again."""
+        if not position:
+            return b"", group.time_us
+        offset = position - group.head.position - 1
+        if offset >= 0:
+            return hashlib.sha256(records[offset]).digest(), group.time_us
+        record = (await self.store.read(position - 1, 1))[0].state
+        return hashlib.sha256(record).digest(), self._catalog.decode(record).time_us
+
+
+def _fail(units: Sequence[_Unit], error: Exception) -> None:
+    for unit in units:
+        if not unit.done.done():
+            unit.done.set_exception(error)

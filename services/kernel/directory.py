@@ -1,0 +1,243 @@
+"""The directory: who exists, with which keys and roles, and which nodes there are. Folded from the registry's facts.
+
+Each process keeps one; the registry itself decides from it. Refreshed before every group of decisions, so a key that
+was rotated at position N signs nothing that is decided after N was seen.
+"""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass, replace
+from functools import singledispatch
+
+from immutables import Map
+
+from events import registry
+from events.catalog import Recorded
+from events.envelope import Fact
+from events.genesis import Community, PerformanceTable
+from events.registry_terms import MemberKind, NodeStatus, PublicKey, Role, WorkClass
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """An API key: whose it is, the hex SHA-256 of its secret, and when it ends."""
+
+    key_id: str
+    member: str
+    secret_sha256: str
+    label: str
+    expires_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A member: who founded it, what it may do. `kid` names its only living key."""
+
+    member: str
+    handle: str
+    kind: MemberKind
+    kid: str
+    guild: str | None
+    roles: frozenset[Role]
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A node as the registry knows it now."""
+
+    fact: registry.NodeRegistered
+    kid: str
+    status: NodeStatus
+    window: registry.Window
+    label: str
+    suspensions: frozenset[str] = frozenset()
+
+    @property
+    def node(self) -> str:
+        """The node's id."""
+        return self.fact.node
+
+    @property
+    def owner(self) -> str:
+        """The member that lends the node."""
+        return self.fact.owner
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A living key: whose it is and its 32 raw Ed25519 bytes."""
+
+    kid: str
+    subject: str
+    raw: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Directory:
+    """All of it, as one immutable value. `position` is the registry position it reflects."""
+
+    position: int = 0
+    genesis_sha256: str = ""
+    community: Community | None = None
+    founded_us: int = 0
+    members: Map[str, Member] = Map()
+    handles: Map[str, str] = Map()
+    keys: Map[str, Key] = Map()
+    dead_keys: Map[str, str] = Map()
+    api_keys: Map[str, ApiKey] = Map()
+    nodes: Map[str, Node] = Map()
+    devices: Map[str, frozenset[str]] = Map()
+    """Device id to the nodes (not retired) that claim it; more than one is a dispute."""
+    tables: Map[WorkClass, tuple[PerformanceTable, ...]] = Map()
+
+    @property
+    def origin(self) -> str:
+        """The community's origin, the first part of every fact's `source`; empty before genesis."""
+        return self.community.origin if self.community else ""
+
+
+def raw_key(key: PublicKey) -> bytes:
+    """Return the 32 bytes of an RFC 8037 `x`; raises ValueError when they are not 32."""
+    raw = base64.urlsafe_b64decode(key.x + "=" * (-len(key.x) % 4))
+    if len(raw) != 32:  # noqa: PLR2004 - an Ed25519 public key
+        raise ValueError("an Ed25519 public key has 32 bytes")
+    return raw
+
+
+def evolve(directory: Directory, recorded: Recorded) -> Directory:
+    """Fold one fact of the registry."""
+    changed = _apply(recorded.fact, directory, recorded)
+    return replace(changed, position=recorded.position)
+
+
+@singledispatch
+def _apply(_fact: Fact, directory: Directory, _recorded: Recorded) -> Directory:
+    return directory
+
+
+@_apply.register
+def _(fact: registry.CommunityFounded, directory: Directory, recorded: Recorded) -> Directory:
+    return replace(directory, community=fact.community, genesis_sha256=fact.sha256, founded_us=recorded.time_us)
+
+
+@_apply.register
+def _(fact: registry.MemberRegistered, directory: Directory, _recorded: Recorded) -> Directory:
+    member = Member(fact.member, fact.handle, fact.kind, fact.key.kid, fact.guild, frozenset())
+    return replace(
+        directory,
+        members=directory.members.set(fact.member, member),
+        handles=directory.handles.set(fact.handle, fact.member),
+        keys=directory.keys.set(fact.key.kid, Key(fact.key.kid, fact.member, raw_key(fact.key))),
+    )
+
+
+@_apply.register
+def _(fact: registry.RoleGranted, directory: Directory, _recorded: Recorded) -> Directory:
+    member = directory.members[fact.member]
+    return replace(
+        directory, members=directory.members.set(fact.member, replace(member, roles=member.roles | {fact.role}))
+    )
+
+
+@_apply.register
+def _(fact: registry.RoleRevoked, directory: Directory, _recorded: Recorded) -> Directory:
+    member = directory.members[fact.member]
+    return replace(
+        directory, members=directory.members.set(fact.member, replace(member, roles=member.roles - {fact.role}))
+    )
+
+
+@_apply.register
+def _(fact: registry.KeyRotated, directory: Directory, _recorded: Recorded) -> Directory:
+    directory = replace(
+        directory,
+        keys=directory.keys.delete(fact.old_kid).set(fact.key.kid, Key(fact.key.kid, fact.subject, raw_key(fact.key))),
+        dead_keys=directory.dead_keys.set(fact.old_kid, fact.subject),
+    )
+    if fact.subject in directory.members:
+        member = replace(directory.members[fact.subject], kid=fact.key.kid)
+        return replace(directory, members=directory.members.set(fact.subject, member))
+    return _change(directory, fact.subject, kid=fact.key.kid)
+
+
+@_apply.register
+def _(fact: registry.ApiKeyIssued, directory: Directory, _recorded: Recorded) -> Directory:
+    key = ApiKey(fact.key_id, fact.member, fact.secret_sha256, fact.label, fact.expires_ms)
+    return replace(directory, api_keys=directory.api_keys.set(fact.key_id, key))
+
+
+@_apply.register
+def _(fact: registry.ApiKeyRevoked, directory: Directory, _recorded: Recorded) -> Directory:
+    return replace(directory, api_keys=directory.api_keys.delete(fact.key_id))
+
+
+@_apply.register
+def _(fact: registry.NodeRegistered, directory: Directory, _recorded: Recorded) -> Directory:
+    devices = directory.devices
+    for device in fact.devices:
+        devices = devices.set(device.device, devices.get(device.device, frozenset()) | {fact.node})
+    node = Node(fact, fact.key.kid, "registered", fact.window, fact.label)
+    return replace(
+        directory,
+        nodes=directory.nodes.set(fact.node, node),
+        devices=devices,
+        keys=directory.keys.set(fact.key.kid, Key(fact.key.kid, fact.node, raw_key(fact.key))),
+    )
+
+
+@_apply.register
+def _(fact: registry.NodeVerified, directory: Directory, _recorded: Recorded) -> Directory:
+    return _change(directory, fact.node, status="verified")
+
+
+@_apply.register
+def _(fact: registry.NodeActivated, directory: Directory, _recorded: Recorded) -> Directory:
+    return _change(directory, fact.node, status="active")
+
+
+@_apply.register
+def _(fact: registry.NodeSuspended, directory: Directory, _recorded: Recorded) -> Directory:
+    node = directory.nodes[fact.node]
+    return _change(directory, fact.node, status="suspended", suspensions=node.suspensions | {fact.cause})
+
+
+@_apply.register
+def _(fact: registry.NodeReinstated, directory: Directory, _recorded: Recorded) -> Directory:
+    return _change(directory, fact.node, status="active", suspensions=frozenset())
+
+
+@_apply.register
+def _(fact: registry.NodeRetired, directory: Directory, _recorded: Recorded) -> Directory:
+    node = directory.nodes[fact.node]
+    devices = directory.devices
+    for device in node.fact.devices:
+        claims = devices.get(device.device, frozenset()) - {fact.node}
+        devices = devices.set(device.device, claims) if claims else devices.delete(device.device)
+    directory = replace(
+        directory,
+        devices=devices,
+        keys=directory.keys.delete(node.kid),
+        dead_keys=directory.dead_keys.set(node.kid, fact.node),
+    )
+    return _change(directory, fact.node, status="retired")
+
+
+@_apply.register
+def _(fact: registry.NodeWindowStated, directory: Directory, _recorded: Recorded) -> Directory:
+    return _change(directory, fact.node, window=fact.window)
+
+
+@_apply.register
+def _(fact: registry.NodeLabelled, directory: Directory, _recorded: Recorded) -> Directory:
+    return _change(directory, fact.node, label=fact.label)
+
+
+@_apply.register
+def _(fact: registry.PerformanceTableAdopted, directory: Directory, _recorded: Recorded) -> Directory:
+    kind = fact.table.work_class
+    return replace(directory, tables=directory.tables.set(kind, (*directory.tables.get(kind, ()), fact.table)))
+
+
+def _change(directory: Directory, node: str, **fields: object) -> Directory:
+    return replace(directory, nodes=directory.nodes.set(node, replace(directory.nodes[node], **fields)))  # type: ignore[arg-type]
