@@ -12,7 +12,7 @@ import msgspec
 
 from events.envelope import Fact
 from events.genesis import Community, PerformanceTable
-from events.registry_terms import DeviceKind, MemberKind, PublicKey, Role
+from events.registry_terms import DeviceKind, MemberKind, NodeStatus, PublicKey, Role, SuspensionCause
 
 
 class CommunityFounded(Fact, frozen=True):
@@ -57,7 +57,8 @@ class RoleRevoked(Fact, frozen=True):
 class KeyRotated(Fact, frozen=True):
     """The subject (a member or a node) signs with a new key; the old one is dead from this position on.
 
-    `authorization` is the old key's JWS over the command, `possession` the new key's JWS over the same payload.
+    `authorization` is the old key's JWS over the command. `possession` is the new key's JWS over exactly
+    {"possession":<new kid>,"replaces":<old kid>,"subject":<subject>,"genesis":<hex>}, so a key nobody holds is no key.
     """
 
     TYPE: ClassVar[str] = "registry.key-rotated.v1"
@@ -136,6 +137,15 @@ class NodeVerified(Fact, frozen=True):
     evidence: str
 
 
+class ChallengesNoted(Fact, frozen=True):
+    """How many more results each device of a node not yet verified has passed; `evidence` is metering's fact."""
+
+    TYPE: ClassVar[str] = "registry.challenges-noted.v1"
+    node: str
+    passed: dict[str, int]
+    evidence: str
+
+
 class NodeActivated(Fact, frozen=True):
     """The node may receive leases."""
 
@@ -148,17 +158,23 @@ class NodeSuspended(Fact, frozen=True):
 
     TYPE: ClassVar[str] = "registry.node-suspended.v1"
     node: str
-    cause: Literal["duplicate-device", "failed-challenges", "steward", "owner"]
+    cause: SuspensionCause
     device: str | None = None
     authorization: str | None = None
 
 
 class NodeReinstated(Fact, frozen=True):
-    """A suspension ended; `evidence` holds the signed answers or the steward's JWS that ended it."""
+    """One suspension ended; `evidence` holds the signed answers or the JWS of whoever ended it.
+
+    `cause` and `device` name the suspension; `status` is what the node is from now on (`suspended` while others last).
+    """
 
     TYPE: ClassVar[str] = "registry.node-reinstated.v1"
     node: str
     evidence: tuple[str, ...]
+    cause: SuspensionCause
+    status: NodeStatus
+    device: str | None = None
 
 
 class NodeRetired(Fact, frozen=True):
@@ -206,6 +222,7 @@ FACTS: tuple[type[Fact], ...] = (
     ApiKeyRevoked,
     NodeRegistered,
     NodeVerified,
+    ChallengesNoted,
     NodeActivated,
     NodeSuspended,
     NodeReinstated,

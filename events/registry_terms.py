@@ -12,6 +12,7 @@ SizeClass = Literal["small", "medium", "large"]
 WorkClass = Literal["train", "infer", "memory"]
 DeviceKind = Literal["gpu", "cpu", "storage", "bandwidth"]
 NodeStatus = Literal["registered", "verified", "active", "suspended", "retired"]
+SuspensionCause = Literal["duplicate-device", "failed-challenges", "steward", "owner"]
 
 
 class PublicKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

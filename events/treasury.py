@@ -12,7 +12,6 @@ from typing import ClassVar, Literal
 import msgspec
 
 from events.envelope import Fact
-from events.genesis import Vesting
 
 AccountKind = Literal["member", "escrow", "pool", "treasury", "vesting", "bridge", "external"]
 GateAnswer = Literal["ungated", "anchored"]
@@ -32,6 +31,18 @@ class ScoredNode(msgspec.Struct, frozen=True, forbid_unknown_fields=True, array_
     node: str
     owner: str
     micro_rgpu_hours: str
+
+
+class VestingSchedule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What of `total` an account may pay out and when: nothing before the cliff, all from the end on, linear between.
+
+    Milliseconds UTC for the start, whole seconds from it for cliff and duration (TREASURY "Vesting").
+    """
+
+    total: str
+    start_ms: int
+    cliff_seconds: int
+    duration_seconds: int
 
 
 class AssetDefined(Fact, frozen=True):
@@ -55,7 +66,18 @@ class AccountOpened(Fact, frozen=True):
     owner: str
     kind: AccountKind
     may_go_negative: bool = False
-    vesting: Vesting | None = None
+    vesting: VestingSchedule | None = None
+
+
+class AccountClosed(Fact, frozen=True):
+    """An account at zero takes part in nothing any more; its id is never used again.
+
+    `authorization` is the owner's JWS; absent when a rule closed it (an epoch's own account, a released reserve).
+    """
+
+    TYPE: ClassVar[str] = "treasury.account-closed.v1"
+    account: str
+    authorization: str | None = None
 
 
 class SupplyMinted(Fact, frozen=True):
@@ -110,7 +132,11 @@ class EpochScoresNoted(Fact, frozen=True):
 
 
 class EpochPoolFunded(Fact, frozen=True):
-    """The epoch's pool moved to the epoch's own account, from emission or from a backfill's fund."""
+    """The epoch's pool stands on the epoch's own account.
+
+    A backfill's fund paid it by these postings; a live epoch's was minted there by the `SupplyMinted` before this
+    fact, so it has no postings. `pool` is the whole of it either way.
+    """
 
     TYPE: ClassVar[str] = "treasury.epoch-pool-funded.v1"
     epoch: int
@@ -149,7 +175,10 @@ class EpochSettled(Fact, frozen=True):
 
 
 class LateRewardsPaid(Fact, frozen=True):
-    """Late usage of an already settled epoch, paid from its late reserve at its final rate, rounded down."""
+    """Late usage of an already settled epoch, paid from its late reserve at its final rate, rounded down.
+
+    `nodes[i]` earned `postings[i]`; at most 100 of them, so one late fact may come to several of these.
+    """
 
     TYPE: ClassVar[str] = "treasury.late-rewards-paid.v1"
     epoch: int
@@ -170,6 +199,7 @@ class LateReserveReleased(Fact, frozen=True):
 FACTS: tuple[type[Fact], ...] = (
     AssetDefined,
     AccountOpened,
+    AccountClosed,
     SupplyMinted,
     SupplyBurned,
     TransactionPosted,

@@ -12,43 +12,37 @@ What a caller may believe:
 from __future__ import annotations
 
 import errno
-import hashlib
-import json
 import logging
-import os
-import shutil
 import signal
-import socket
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
-from urllib.parse import quote, urlencode
 
 from infra.postgres import initdb
-from infra.postgres.binaries import Account, locate, server_account
-from infra.postgres.embedded_errors import DataDirectoryBroken, DiskFull, EmbeddedPostgresError, PasswordRefused
-from infra.postgres.embedded_settings import DEFAULTS, write_configuration
-from infra.postgres.place import ROLE, HomeLock, Place
-from infra.postgres.processes import (
-    Postmaster,
-    data_argument,
-    handed_directory,
-    launch,
-    live_postmaster,
-    mark_of,
-    port_in_file,
-    sweep,
+from infra.postgres.binaries import locate, server_account
+from infra.postgres.embedded_errors import (
+    DataDirectoryBroken,
+    DiskFull,
+    EmbeddedPostgresError,
+    PasswordRefused,
+    ServerExited,
 )
+from infra.postgres.embedded_settings import write_configuration
+from infra.postgres.launching import DATABASE, Plan
+from infra.postgres.place import HomeLock, Place, free_bytes
+from infra.postgres.processes import Postmaster, live_postmaster, port_in_file, sweep
 from infra.postgres.readiness import Answer, ask, create_database
 from infra.postgres.server_log import ServerLog, rotate
 
 __all__ = ["EmbeddedPostgres", "EmbeddedPostgresError"]
 
-DATABASE: Final = "commons"
-_SOCKET_PORT: Final = 5432  # part of the socket's name; each server has a directory of its own
+_TRIES_FOR_A_PORT: Final = 5
+_SHORTEST_PAUSE_SECONDS: Final = 0.02
+_LONGEST_PAUSE_SECONDS: Final = 0.25
 
 
 class EmbeddedPostgres:
@@ -80,8 +74,8 @@ class EmbeddedPostgres:
         self._wanted = False
         self._lock: HomeLock | None = None
         self._postmaster: Postmaster | None = None
-        self._socket_directory: Path | None = None
-        self._port = _SOCKET_PORT
+        self._plan: Plan | None = None
+        self._port = 0
         self._log = ServerLog(self._place.log_file)
 
     @property
@@ -92,14 +86,8 @@ class EmbeddedPostgres:
     @property
     def dsn(self) -> str:
         """The address for asyncpg, psycopg and libpq; it names the password file and does not hold the password."""
-        assert self._socket_directory is not None, "start() comes first"
-        query = {
-            "host": "127.0.0.1" if self._tcp else str(self._socket_directory),
-            "port": str(self._port),
-            "passfile": str(self._place.password_file),
-            "sslmode": "disable",
-        }
-        return f"postgresql://{ROLE}@/{DATABASE}?{urlencode(query, quote_via=quote, safe='/')}"
+        assert self._plan is not None, "start() comes first"
+        return self._plan.dsn(self._port)
 
     @property
     def pid(self) -> int | None:
@@ -129,11 +117,8 @@ class EmbeddedPostgres:
         with self._turn:
             self._wanted = True
             try:
-                if self._lock is None:
-                    self._place.make_directories()
-                    self._lock = HomeLock(self._place)
-                if not self.is_running():
-                    self._start()
+                with self._full_disk_named():
+                    self._begin()
             except BaseException:
                 self.stop()
                 raise
@@ -147,8 +132,8 @@ class EmbeddedPostgres:
                 return False
             died = self._postmaster
             self._report(f"the database server ended ({died.exit_code if died else None}) and is started again")
-            self._wanted = True
-            self._start()
+            with self._full_disk_named():
+                self._bring_up()
             return True
 
     def stop(self) -> None:
@@ -158,10 +143,11 @@ class EmbeddedPostgres:
             if self._lock is None or not self._lock.held:  # never started, or we are a forked copy of the supervisor
                 return
             if self._postmaster is not None:
+                assert self._plan is not None
                 self._end(self._postmaster)
                 self._postmaster = None
-            if initdb.is_made(self._place.data) and self._socket_directory is not None:
-                sweep(self._place.data, self._socket_directory, server_account(self._run_as))
+                if self._place.data.exists():  # somebody may have removed the home under us
+                    sweep(self._place.data, self._plan.socket_directory, self._plan.account)
             self._place.forget_short_directory()
             self._lock.release()
             self._lock = None
@@ -174,17 +160,44 @@ class EmbeddedPostgres:
                 return
             self._report(f"the database server does not end on {number.name}")
 
-    def _start(self) -> None:
-        """Bring the server up; after a failure the data directory may still be started later."""
+    @contextmanager
+    def _full_disk_named(self) -> Iterator[None]:
+        """Turn the system's error for a full disk, met anywhere, into ours."""
         try:
-            self._bring_up()
+            yield
         except OSError as error:
             if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
                 raise
-            free_bytes = shutil.disk_usage(self._place.home).free
-            raise DiskFull(self._place.data, free_bytes, str(error)) from error
+            raise DiskFull(self._place.data, free_bytes(self._place.data), str(error)) from error
+
+    def _begin(self) -> None:
+        if self._lock is None:
+            self._place.make_directories()
+            self._lock = HomeLock(self._place)
+        if not self.is_running():
+            self._bring_up()
 
     def _bring_up(self) -> None:
+        self._plan = plan = self._make_plan()
+        rotate(plan.place.log_file)
+        self._log = ServerLog(plan.place.log_file)
+        if self._take_over(plan):
+            return None
+        write_configuration(plan.place.data, plan.account, plan.settings)
+        for left in reversed(range(_TRIES_FOR_A_PORT)):
+            self._log = ServerLog(plan.place.log_file)
+            self._port = self._port or plan.free_port()  # a server that is started again keeps its address
+            self._postmaster = plan.launch(self._port, self._log.open())
+            try:
+                self._wait_until_ready(self._postmaster)
+            except ServerExited as error:
+                if not left or "Address already in use" not in str(error):
+                    raise
+                self._port = 0  # another program was faster
+            else:
+                return
+
+    def _make_plan(self) -> Plan:
         place, account = self._place, server_account(self._run_as)
         binaries = locate(account)
         if not initdb.is_made(place.data):
@@ -194,86 +207,50 @@ class EmbeddedPostgres:
         if not place.password_file.exists():
             raise PasswordRefused(place.password_file)
         place.password_file.chmod(0o600)
-        self._socket_directory = place.socket_directory(account)
-        likeness = self._likeness(binaries)
-        rotate(place.log_file)
-        self._log = ServerLog(place.log_file)
-        self._postmaster = self._adopt(account, likeness)
-        if self._postmaster is None:
-            write_configuration(place.data, account, self._settings)
-            self._launch(binaries, account, likeness)
-        self._wait_until_ready()
+        return Plan(place, account, binaries, place.socket_directory(account), self._settings, self._tcp)
 
-    def _likeness(self, binaries: Path) -> str:
-        """Digest everything that a server is started with: one that is left behind is adopted if it is the same."""
-        parts = [{**DEFAULTS, **self._settings}, self._tcp, str(binaries), str(self._socket_directory)]
-        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
-
-    def _adopt(self, account: Account, likeness: str) -> Postmaster | None:
-        """Take over a live server of ours that is as we would start it; end any other, and clear what it left."""
-        assert self._socket_directory is not None
-        found = live_postmaster(self._place.data, account)
-        if found is not None:
-            port = port_in_file(self._place.data)
-            if port and found.was_started_with(likeness) and (self._socket_directory / f".s.PGSQL.{port}").exists():
-                self._port = port
-                self._report(f"taking over the database server that is still running (pid {found.pid})")
-                return found
+    def _take_over(self, plan: Plan) -> bool:
+        """Adopt a live server of ours that is as we would start it; end any other, and clear what it left."""
+        data = plan.place.data
+        found = live_postmaster(data, plan.account)
+        port = port_in_file(data)
+        if found is not None and port is not None and plan.fits(found, port):
+            self._report(f"taking over the database server that is still running (pid {found.pid})")
+            self._postmaster, self._port = found, port
+            try:
+                self._wait_until_ready(found)
+            except ServerExited:
+                self._report("it was just ending; a new one is started")
+            else:
+                return True
+        elif found is not None:
             self._report(f"ending a database server of an earlier run (pid {found.pid})")
             self._end(found)
-        ended = sweep(self._place.data, self._socket_directory, account)
+        ended = sweep(data, plan.socket_directory, plan.account)
         if ended:
             self._report(f"ended {ended} processes that outlived their database server")
-        return None
+        return False
 
-    def _launch(self, binaries: Path, account: Account, likeness: str) -> None:
-        assert self._socket_directory is not None
-        data = self._place.data
-        self._port = _free_port() if self._tcp else _SOCKET_PORT
-        output = self._log.open()
-        try:
-            with handed_directory(self._socket_directory, account) as (socket_directory, descriptors):
-                command: list[str | Path] = [
-                    binaries / "postgres",
-                    *("-D", data_argument(data, account)),
-                    *("-k", socket_directory),
-                    *("-p", str(self._port)),
-                    *("-c", f"listen_addresses={'127.0.0.1' if self._tcp else ''}"),
-                    *("-c", f"cluster_name={mark_of(data)}"),
-                    *("-c", f"commons.likeness={likeness}"),
-                ]
-                child = launch(command, data, account, output=output, descriptors=descriptors)
-        finally:
-            os.close(output)
-        self._postmaster = Postmaster(child.pid, child)
-
-    def _wait_until_ready(self) -> None:
+    def _wait_until_ready(self, postmaster: Postmaster) -> None:
         """Wait while the process lives, for as long as it takes; tell what it is doing."""
-        assert self._postmaster is not None
-        pause = 0.02
+        pause = _SHORTEST_PAUSE_SECONDS
         while True:
             answer, words = ask(self.dsn)
             if answer is Answer.READY:
                 return
             if answer is Answer.NO_DATABASE:
                 create_database(self.dsn, DATABASE)
-                continue
-            if answer is Answer.REFUSED:
+            elif answer is Answer.REFUSED:
                 raise PasswordRefused(self._place.password_file)
-            if answer is Answer.BROKEN:
+            elif answer is Answer.BROKEN:
                 raise DataDirectoryBroken(self._place.data, words)
+            elif answer is Answer.LEAVING:  # asked to end when its last client has gone, which may be never
+                postmaster.signal(signal.SIGINT)
             for line in self._log.progress():
                 self._report(f"the database is starting: {line}")
-            if not self._postmaster.alive():
-                raise initdb.failure(self._place, self._postmaster.exit_code, self._log.lines())
+            if not postmaster.alive():
+                raise initdb.failure(self._place, postmaster.exit_code, self._log.lines())
             if not self._wanted:
                 raise EmbeddedPostgresError("The database was stopped while it was starting.")
             time.sleep(pause)
-            pause = min(pause * 1.5, 0.25)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+            pause = min(pause * 1.5, _LONGEST_PAUSE_SECONDS)

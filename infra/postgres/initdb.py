@@ -10,7 +10,7 @@ from typing import Final
 
 from infra.postgres.binaries import MAJOR_VERSION, Account
 from infra.postgres.embedded_errors import DataDirectoryBroken, DiskFull, NotOurs, ServerExited, WrongVersion
-from infra.postgres.place import ROLE, Place
+from infra.postgres.place import ROLE, Place, free_bytes
 from infra.postgres.processes import data_argument, launch
 
 _INITDB: Final = (
@@ -78,7 +78,7 @@ def make(place: Place, binaries: Path, account: Account) -> None:
 
 def failure(place: Place, code: int | None, lines: list[str]) -> DiskFull | ServerExited:
     """Tell a full disk from any other end of a program of the server, by its last words."""
-    free = shutil.disk_usage(place.data.parent).free
+    free = free_bytes(place.data)
     told = [line for line in lines if any(words in line for words in _NO_SPACE)]
     if told or free < _WAL_SEGMENT_BYTES:  # on a full disk the log could not be written either
         return DiskFull(place.data, free, (told or lines or ["(no room to say anything)"])[-1])

@@ -15,6 +15,7 @@ import secrets
 import shutil
 import tempfile
 import weakref
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -120,6 +121,13 @@ class Place:
         return made
 
 
+def free_bytes(path: Path) -> int:
+    """How much room is left where `path` lies, or will lie."""
+    while not path.exists():
+        path = path.parent
+    return shutil.disk_usage(path).free
+
+
 class HomeLock:
     """One supervisor per home: a lock that the system drops when its process dies, however it dies."""
 
@@ -132,8 +140,9 @@ class HomeLock:
             holder = os.pread(self._fd, 100, 0).decode(errors="replace").strip() or "its pid is not known"
             os.close(self._fd)
             raise HomeInUse(place.home, holder) from None
-        os.ftruncate(self._fd, 0)
-        os.pwrite(self._fd, f"pid {os.getpid()}\n".encode(), 0)
+        with suppress(OSError):  # on a full disk the lock holds all the same, without our name
+            os.ftruncate(self._fd, 0)
+            os.pwrite(self._fd, f"pid {os.getpid()}\n".encode(), 0)
         # A child made by fork() without exec would share the lock and keep it after our death.
         itself = weakref.ref(self)
         os.register_at_fork(after_in_child=lambda: _forget(itself()))

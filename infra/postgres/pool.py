@@ -42,6 +42,9 @@ _AWAY: Final = (
     asyncpg.InternalClientError,
 )
 
+_LOST: Final = ("closed", "closing", "released back to the pool")
+"""Signs of a lost connection among the driver's interface errors, which have no codes."""
+
 
 class StoreConnection(asyncpg.Connection):  # type: ignore[misc] # asyncpg ships no types
     """A connection that keeps no session state, so giving it back needs no round trip."""
@@ -63,7 +66,7 @@ def translated() -> Iterator[None]:
     except _AWAY as error:
         raise StoreUnavailable(str(error) or type(error).__name__) from error
     except asyncpg.InterfaceError as error:
-        if "clos" not in str(error) or isinstance(error, asyncpg.DataError):
+        if isinstance(error, asyncpg.DataError) or not any(sign in str(error) for sign in _LOST):
             raise  # misuse of the driver is a mistake of ours
         raise StoreUnavailable(str(error)) from error
 

@@ -220,7 +220,8 @@ def sweep(data: Path, sockets: Path, account: Account, seconds: float = 20.0) ->
         ended = max(ended, len(left))
         if not psutil.wait_procs(left, timeout=seconds / 2)[1]:
             break
-    if not our_processes(mark, account):
+    pid = pid_in_file(data)
+    if not our_processes(mark, account) and not (pid and _is_foreign_server(pid, data, account)):
         (data / "postmaster.pid").unlink(missing_ok=True)
         for stale in sockets.glob(".s.PGSQL.*"):
             stale.unlink(missing_ok=True)

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from enum import Enum, auto
 from typing import Final, TypeVar
 
-import asyncpg
+import asyncpg  # type: ignore[import-untyped]
 
 T = TypeVar("T")
 
 _CONNECT_TIMEOUT_SECONDS: Final = 5.0
 _NOT_NOW: Final = ("57", "53", "08")  # operator intervention (starting up), resources, connection: worth another try
+_DISK_FULL: Final = "53100"
 _REFUSED: Final = "28"
 _NO_DATABASE: Final = "3D"
 
@@ -23,13 +25,14 @@ class Answer(Enum):
 
     READY = auto()
     NOT_YET = auto()
+    LEAVING = auto()
     NO_DATABASE = auto()
     REFUSED = auto()
     BROKEN = auto()
 
 
 def ask(dsn: str) -> tuple[Answer, str]:
-    """Connect and run one query; return the answer and the server's words.
+    """Connect and run one query; return the answer and the server's words. Raises `OSError` for a full disk.
 
     Runs in a thread with an event loop of its own, so that it may be called wherever one is running already.
     """
@@ -37,7 +40,7 @@ def ask(dsn: str) -> tuple[Answer, str]:
 
 
 def create_database(dsn: str, name: str) -> None:
-    """Create the database `name`, in one that every cluster has."""
+    """Create the database `name`; a failure shows at the next `ask()`. Raises `OSError` for a full disk."""
     _wait_for(_create_database(dsn, name))
 
 
@@ -54,7 +57,7 @@ async def _ask(dsn: str) -> tuple[Answer, str]:
     try:
         connection = await asyncpg.connect(dsn, timeout=_CONNECT_TIMEOUT_SECONDS)
     except asyncpg.PostgresError as error:
-        return _meaning(error.sqlstate or ""), str(error)
+        return _meaning(error), str(error)
     except (OSError, TimeoutError, asyncpg.InterfaceError) as error:
         return Answer.NOT_YET, str(error)
     try:
@@ -67,18 +70,28 @@ async def _ask(dsn: str) -> tuple[Answer, str]:
         connection.terminate()
 
 
-def _meaning(sqlstate: str) -> Answer:
-    """Sort by the class of the SQLSTATE (PostgreSQL manual, appendix A)."""
-    if sqlstate.startswith(_NOT_NOW):
+def _meaning(error: asyncpg.PostgresError) -> Answer:
+    """Sort by the SQLSTATE (PostgreSQL manual, appendix A); the server runs with LC_ALL=C, so its words are English."""
+    state = error.sqlstate or ""
+    if state == _DISK_FULL:
+        raise OSError(errno.ENOSPC, str(error)) from error
+    if "shutting down" in str(error):
+        return Answer.LEAVING
+    if state.startswith(_NOT_NOW):
         return Answer.NOT_YET
-    if sqlstate.startswith(_REFUSED):
+    if state.startswith(_REFUSED):
         return Answer.REFUSED
-    return Answer.NO_DATABASE if sqlstate.startswith(_NO_DATABASE) else Answer.BROKEN
+    return Answer.NO_DATABASE if state.startswith(_NO_DATABASE) else Answer.BROKEN
 
 
 async def _create_database(dsn: str, name: str) -> None:
-    connection = await asyncpg.connect(dsn, database="postgres", timeout=_CONNECT_TIMEOUT_SECONDS)
     try:
-        await connection.execute(f'CREATE DATABASE "{name}"')
-    finally:
-        await connection.close()
+        connection = await asyncpg.connect(dsn, database="postgres", timeout=_CONNECT_TIMEOUT_SECONDS)
+        try:
+            await connection.execute(f'CREATE DATABASE "{name}"')
+        finally:
+            await connection.close()
+    except asyncpg.DiskFullError as error:
+        raise OSError(errno.ENOSPC, str(error)) from error
+    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        return

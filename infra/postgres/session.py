@@ -170,23 +170,26 @@ class PostgresSession:
             raise self._error
         wrote = self._new_head.position > self.head.position
         statement = self._statements.commit(self._new_head.position if wrote else 0)
-        commit = asyncio.ensure_future(self._connection.execute(statement))
+        commit = asyncio.ensure_future(self._execute(statement))
         cancelled: asyncio.CancelledError | None = None
         try:
             await asyncio.shield(commit)
         except asyncio.CancelledError as error:
             cancelled = error
             await asyncio.wait({commit})
-        except Exception:  # noqa: BLE001, S110 - raised again below, translated
+        except Exception:  # noqa: BLE001, S110 - raised again by result()
             pass
-        with translated():
-            if commit.result() != "COMMIT":
-                raise StoreUnavailable("the transaction had failed and was rolled back")
+        if commit.result() != "COMMIT":
+            raise StoreUnavailable("the transaction had failed and was rolled back")
         if wrote:
             self._versions.learn(self._after, self._new_head.position)
         if cancelled is not None:
             raise cancelled
         return self._new_head
+
+    async def _execute(self, statement: str) -> str:
+        with translated():
+            return str(await self._connection.execute(statement))
 
 
 async def swap(connection: asyncpg.Connection, statements: Statements, moves: Sequence[Move]) -> None:

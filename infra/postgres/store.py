@@ -64,6 +64,7 @@ class PostgresStore:
         self._statements = statements_of(service)
         self._versions = StreamVersions()
         self._seen = Head()
+        self._turns = asyncio.Lock()  # what this object has seen holds from the lock to the commit
         self._latest = 0
         self._woken = asyncio.Event()
         self._listens = False
@@ -98,22 +99,24 @@ class PostgresStore:
         """Take the service's writer lock; leaving without an error commits.
 
         News is told once, whatever becomes of the session: fold it first, or remember by position what is folded.
-        When the commit's fate is unknown (StoreUnavailable), the session's own facts come as news if they are stored.
+        When the owner cannot know the commit's fate (StoreUnavailable, or cancelled meanwhile), the session's own
+        facts come as news of the next one if they are stored.
         """
-        with translated():
-            connection = await self._pool.acquire()
-        try:
-            turn = await take_turn(connection, self._statements, self._seen.position, self._clock)
-            self._refuse_a_rewound_store(turn.found)
-            self._versions.news(turn.news)
-            self._seen = turn.head
-            self._wake(turn.head.position)
-            session = PostgresSession(connection, self._statements, turn, self._versions)
-            yield session
-            self._seen = await session.commit()
-            self._wake(self._seen.position)
-        finally:
-            await self._give_back(connection)
+        async with self._turns:
+            with translated():
+                connection = await self._pool.acquire()
+            try:
+                turn = await take_turn(connection, self._statements, self._seen.position, self._clock)
+                self._refuse_a_rewound_store(turn.found)
+                self._versions.news(turn.news)
+                self._seen = turn.head
+                self._wake(turn.head.position)
+                session = PostgresSession(connection, self._statements, turn, self._versions)
+                yield session
+                self._seen = await session.commit()
+                self._wake(self._seen.position)
+            finally:
+                await self._give_back(connection)
 
     def _refuse_a_rewound_store(self, found: bytes) -> None:
         seen = self._seen
@@ -122,13 +125,16 @@ class PostgresStore:
             raise StoreRewound(checkpoint, found)
 
     async def _give_back(self, connection: Any) -> None:
+        """Roll back what is open and return the connection; one that was lost has left the pool by itself."""
+        lost = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
         try:
-            if not connection.is_closed() and connection.is_in_transaction():
+            if connection.is_in_transaction():
                 await connection.execute("ROLLBACK", timeout=5)
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError):
-            connection.terminate()
+        except lost:
+            with suppress(*lost):
+                connection.terminate()
         finally:
-            with suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            with suppress(*lost):
                 await self._pool.release(connection)
 
     def seen(self, position: int) -> None:

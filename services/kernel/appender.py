@@ -225,6 +225,8 @@ class Appender(Generic[S]):
 
     def _fold(self, page: Sequence[Notification]) -> None:
         for notification in page:
+            if notification.id <= self._position:
+                continue
             recorded = self._catalog.decode(notification.state)
             self._state = self.service.evolve(self._state, recorded)
             self._versions[recorded.stream] = recorded.version

@@ -16,7 +16,7 @@ from events import registry
 from events.catalog import Recorded
 from events.envelope import Fact
 from events.genesis import Community, PerformanceTable
-from events.registry_terms import MemberKind, NodeStatus, PublicKey, Role, WorkClass
+from events.registry_terms import MemberKind, NodeStatus, PublicKey, Role, SuspensionCause, WorkClass
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,11 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A node as the registry knows it now."""
+    """A node as the registry knows it now.
+
+    `standing` is its status apart from suspensions; `suspensions` are those in force (see `suspension`); `passed`
+    counts each device's passed challenges until the node is verified.
+    """
 
     fact: registry.NodeRegistered
     kid: str
@@ -52,6 +56,8 @@ class Node:
     window: registry.Window
     label: str
     suspensions: frozenset[str] = frozenset()
+    standing: NodeStatus = "registered"
+    passed: Map[str, int] = Map()
 
     @property
     def node(self) -> str:
@@ -86,10 +92,13 @@ class Directory:
     keys: Map[str, Key] = Map()
     dead_keys: Map[str, str] = Map()
     api_keys: Map[str, ApiKey] = Map()
+    dead_api_keys: Map[str, str] = Map()
     nodes: Map[str, Node] = Map()
     devices: Map[str, frozenset[str]] = Map()
     """Device id to the nodes (not retired) that claim it; more than one is a dispute."""
     tables: Map[WorkClass, tuple[PerformanceTable, ...]] = Map()
+    tables_effective_ms: Map[WorkClass, int] = Map()
+    """From when each class's last table is in force."""
 
     @property
     def origin(self) -> str:
@@ -103,6 +112,11 @@ def raw_key(key: PublicKey) -> bytes:
     if len(raw) != 32:  # noqa: PLR2004 - an Ed25519 public key
         raise ValueError("an Ed25519 public key has 32 bytes")
     return raw
+
+
+def suspension(cause: SuspensionCause, device: str | None) -> str:
+    """Return the name of one suspension of a node: its cause, and the device where one is in dispute."""
+    return f"{cause} {device}" if device else cause
 
 
 def evolve(directory: Directory, recorded: Recorded) -> Directory:
@@ -169,7 +183,11 @@ def _(fact: registry.ApiKeyIssued, directory: Directory, _recorded: Recorded) ->
 
 @_apply.register
 def _(fact: registry.ApiKeyRevoked, directory: Directory, _recorded: Recorded) -> Directory:
-    return replace(directory, api_keys=directory.api_keys.delete(fact.key_id))
+    return replace(
+        directory,
+        api_keys=directory.api_keys.delete(fact.key_id),
+        dead_api_keys=directory.dead_api_keys.set(fact.key_id, fact.member),
+    )
 
 
 @_apply.register
@@ -188,23 +206,33 @@ def _(fact: registry.NodeRegistered, directory: Directory, _recorded: Recorded) 
 
 @_apply.register
 def _(fact: registry.NodeVerified, directory: Directory, _recorded: Recorded) -> Directory:
-    return _change(directory, fact.node, status="verified")
+    status = "suspended" if directory.nodes[fact.node].suspensions else "verified"
+    return _change(directory, fact.node, status=status, standing="verified", passed=Map())
+
+
+@_apply.register
+def _(fact: registry.ChallengesNoted, directory: Directory, _recorded: Recorded) -> Directory:
+    passed = directory.nodes[fact.node].passed
+    for device, count in fact.passed.items():
+        passed = passed.set(device, passed.get(device, 0) + count)
+    return _change(directory, fact.node, passed=passed)
 
 
 @_apply.register
 def _(fact: registry.NodeActivated, directory: Directory, _recorded: Recorded) -> Directory:
-    return _change(directory, fact.node, status="active")
+    return _change(directory, fact.node, status="active", standing="active")
 
 
 @_apply.register
 def _(fact: registry.NodeSuspended, directory: Directory, _recorded: Recorded) -> Directory:
-    node = directory.nodes[fact.node]
-    return _change(directory, fact.node, status="suspended", suspensions=node.suspensions | {fact.cause})
+    suspensions = directory.nodes[fact.node].suspensions | {suspension(fact.cause, fact.device)}
+    return _change(directory, fact.node, status="suspended", suspensions=suspensions)
 
 
 @_apply.register
 def _(fact: registry.NodeReinstated, directory: Directory, _recorded: Recorded) -> Directory:
-    return _change(directory, fact.node, status="active", suspensions=frozenset())
+    suspensions = directory.nodes[fact.node].suspensions - {suspension(fact.cause, fact.device)}
+    return _change(directory, fact.node, status=fact.status, suspensions=suspensions)
 
 
 @_apply.register
@@ -220,7 +248,7 @@ def _(fact: registry.NodeRetired, directory: Directory, _recorded: Recorded) -> 
         keys=directory.keys.delete(node.kid),
         dead_keys=directory.dead_keys.set(node.kid, fact.node),
     )
-    return _change(directory, fact.node, status="retired")
+    return _change(directory, fact.node, status="retired", standing="retired", suspensions=frozenset())
 
 
 @_apply.register
@@ -236,7 +264,11 @@ def _(fact: registry.NodeLabelled, directory: Directory, _recorded: Recorded) ->
 @_apply.register
 def _(fact: registry.PerformanceTableAdopted, directory: Directory, _recorded: Recorded) -> Directory:
     kind = fact.table.work_class
-    return replace(directory, tables=directory.tables.set(kind, (*directory.tables.get(kind, ()), fact.table)))
+    return replace(
+        directory,
+        tables=directory.tables.set(kind, (*directory.tables.get(kind, ()), fact.table)),
+        tables_effective_ms=directory.tables_effective_ms.set(kind, fact.effective_ms),
+    )
 
 
 def _change(directory: Directory, node: str, **fields: object) -> Directory:

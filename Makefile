@@ -1,0 +1,81 @@
+# Needs nothing but make and a Python 3.11 or newer with venv. `make help` lists the targets.
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+SHELL := /bin/bash
+
+UV_VERSION := 0.13.8
+
+# The first interpreter that is new enough; name another one with `make PYTHON=/path/to/python3.12 ...`.
+PYTHON ?= $(shell for python in python3 python3.11 python3.12 python3.13 python3.14 python; do \
+	if "$$python" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; \
+	then "$$python" -c 'import sys; print(sys.executable)'; break; fi; done)
+
+BIN := .venv/bin
+UV := .uv/bin/uv
+PYTEST := $(BIN)/python -m pytest
+COMMONS := $(BIN)/commons
+
+.PHONY: help setup run test check soak crash interop bench up down logs format schemas golden clean
+
+help: ## Show this list
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: .venv/.ready ## Install everything into .venv, exactly as locked
+
+$(UV):
+	@test -n "$(PYTHON)" || { echo "No Python 3.11 or newer with venv was found; name one: make PYTHON=/path/to/python3" >&2; exit 1; }
+	"$(PYTHON)" -m venv .uv
+	.uv/bin/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+
+.venv/.ready: pyproject.toml uv.lock | $(UV)
+	UV_PYTHON_DOWNLOADS=never UV_PYTHON_PREFERENCE=only-system $(UV) sync --locked --quiet --python "$(PYTHON)"
+	@touch $@
+
+run: setup ## Set up, start everything, play the demo, then keep serving on port 8700
+	$(COMMONS) demo --serve
+
+test: setup ## Run all tests but the long ones; prints the engines used
+	$(PYTEST)
+
+check: setup ## Lint, format, types, dependency rules, schemas up to date and compatible
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m infra.schemas --check
+
+soak: setup ## Run the long tests: a million facts, the whole trace, a large write-ahead log
+	$(PYTEST) -m soak
+
+crash: setup ## Run everything that kills processes, the long forms too
+	$(PYTEST) tests/crash -m ""
+	$(PYTEST) tests --ignore=tests/crash -m crash || test $$? -eq 5 # 5: no long form stands outside tests/crash
+
+interop: setup ## Run what others judge: RFC vectors, JSON Schema, the eventsourcing library's own suites
+	$(PYTEST) tests/interop tests/contract/test_library_recorders.py
+
+bench: setup ## Measure append, tail, ingest and rebuild, each beside its baseline
+	$(COMMONS) bench
+
+up: setup ## Start everything in the background and wait until it is ready
+	$(BIN)/python -m infra.background up
+
+down: ## Stop what `make up` started
+	@test ! -x $(BIN)/python || $(BIN)/python -m infra.background down
+
+logs: ## Follow the log of what `make up` started
+	$(BIN)/python -m infra.background logs
+
+format: setup ## Format the code and mend what the linter can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+schemas: setup ## Write the JSON Schemas of facts that are new or not yet published
+	$(BIN)/python -m infra.schemas
+
+golden: setup ## Add the golden bytes of facts that have none yet
+	$(BIN)/python -m tests.golden.make
+
+clean: ## Remove what can be made again (never ./var: that is your data)
+	rm -rf .venv .uv build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .schemathesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,108 @@
+"""Every setting, read once from the environment; an unknown one is refused with the nearest name."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+PREFIX: Final = "COMMONS_"
+TEST_PREFIX: Final = "COMMONS_TEST_"
+
+
+class SettingRefused(Exception):
+    """A setting is unknown or cannot be used; the message says what would be right."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One row of the table in docs/operations.md."""
+
+    name: str
+    default: str
+    meaning: str
+    secret: bool = False
+
+
+SETTINGS: Final = (
+    Setting("COMMONS_HOME", "./var", "data, keys, sockets and logs; made 0700 at the first start"),
+    Setting("COMMONS_LISTEN", "127.0.0.1:8700", "address and port of the HTTP edge"),
+    Setting("COMMONS_PUBLIC_URL", "http://<listen>", "the URL callers sign; differs from the address behind a proxy"),
+    Setting("COMMONS_DATABASE", "embedded:", "`embedded:` or postgresql://user@host/database", secret=True),
+    Setting("COMMONS_BUS", "tail:", "how followers get facts; `tail:` reads the stores themselves"),
+    Setting("COMMONS_LOG_LEVEL", "warning", "debug, info, warning or error"),
+)
+"""What may be set. Secrets have a twin `<NAME>_FILE` that names a file holding the value."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The settings in force, parsed."""
+
+    home: Path
+    host: str
+    port: int
+    public_url: str
+    database: str
+    bus: str
+    log_level: str
+
+    @property
+    def embedded(self) -> bool:
+        """Tell whether the database is our own."""
+        return self.database == "embedded:"
+
+
+def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
+    """Return the settings of this process. Raises SettingRefused, naming what is wrong and what would be right."""
+    given = {name: value for name, value in (environ or os.environ).items() if name.startswith(PREFIX)}
+    values = {setting.name: setting.default for setting in SETTINGS}
+    secrets = {f"{setting.name}_FILE": setting.name for setting in SETTINGS if setting.secret}
+    for name, value in given.items():
+        if name.startswith(TEST_PREFIX):
+            continue
+        if name in secrets:
+            values[secrets[name]] = _file(name, value)
+        elif name in values:
+            values[name] = value
+        else:
+            raise SettingRefused(f"unknown setting {name}{_nearest(name, [*values, *secrets])}")
+    return _parsed(values, given)
+
+
+def _parsed(values: Mapping[str, str], given: Mapping[str, str]) -> Settings:
+    host, port = _listen(values["COMMONS_LISTEN"])
+    bus, database, level = values["COMMONS_BUS"], values["COMMONS_DATABASE"], values["COMMONS_LOG_LEVEL"].lower()
+    if bus != "tail:":
+        raise SettingRefused(f"COMMONS_BUS={bus}: only tail: is there in this version")
+    if database != "embedded:" and urlsplit(database).scheme not in {"postgresql", "postgres"}:
+        raise SettingRefused("COMMONS_DATABASE must be embedded: or postgresql://user@host/database")
+    if level not in {"debug", "info", "warning", "error"}:
+        raise SettingRefused(f"COMMONS_LOG_LEVEL={level} must be debug, info, warning or error")
+    url = given.get("COMMONS_PUBLIC_URL") or f"http://{host}:{port}"
+    if urlsplit(url).scheme not in {"http", "https"} or not urlsplit(url).netloc:
+        raise SettingRefused(f"COMMONS_PUBLIC_URL={url} must be an http or https URL")
+    return Settings(Path(values["COMMONS_HOME"]).resolve(), host, port, url.rstrip("/"), database, bus, level)
+
+
+def _listen(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdecimal() or not 0 <= int(port) <= 65_535:  # noqa: PLR2004 - the range of ports
+        raise SettingRefused(f"COMMONS_LISTEN={text} must be host:port")
+    return host.strip("[]"), int(port)
+
+
+def _file(name: str, path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise SettingRefused(f"{name}={path} cannot be read: {error.strerror}") from error
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f": did you mean {near[0]}?" if near else f"; known are {', '.join(known)}"

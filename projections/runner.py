@@ -1,0 +1,82 @@
+"""Keeps a view up to date: pages from the bus, folded in bulk, rows and checkpoint in one transaction."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from typing import Final
+
+from events.bus import Bus, Page
+from events.catalog import Catalog
+from events.store import Checkpoint, Move, StoreError, StoreRewound
+from projections.fold import Folder, Poisoned, Workspace
+from projections.store import ViewStore
+from projections.view import View
+
+_LOG: Final = logging.getLogger(__name__)
+_POLL_SECONDS: Final = 1.0
+_RETRY_SECONDS: Final = 1.0
+
+
+class ViewRunner:
+    """One view's follower. Any number may run; the checkpoint lets one advance and the others start again."""
+
+    def __init__(self, view: View, store: ViewStore, bus: Bus, catalog: Catalog) -> None:
+        """Take plain parts; `run` prepares the tables."""
+        self.view = view
+        self._store = store
+        self._bus = bus
+        self._folder = Folder(view, catalog)
+        self.alarm: Poisoned | None = None
+        """The fact this view cannot fold and therefore stands before; None while it flows."""
+
+    async def run(self) -> None:
+        """Follow for ever; waits out what passes. Returns only when a fact cannot be folded, with `alarm` set.
+
+        Raises StoreRewound and UpgradeNeeded: then this process must not go on.
+        """
+        while self.alarm is None:
+            try:
+                await self._store.prepare(self.view)
+                await self._follow()
+            except StoreRewound:
+                raise
+            except StoreError as error:
+                _LOG.info("view %s waits: %s", self.view.name, error)
+                await asyncio.sleep(_RETRY_SECONDS)
+
+    async def _follow(self) -> None:
+        start = await self._store.checkpoints(self.view.follower)
+        subscription = await self._bus.subscribe(self.view.services, start)
+        while self.alarm is None:
+            page = await subscription.fetch(_POLL_SECONDS)
+            if page is not None:
+                await self.take(page)
+
+    async def take(self, page: Page) -> None:
+        """Fold one page and commit it with the checkpoint. Raises CheckpointMoved, UpgradeNeeded, StoreError.
+
+        When a fact cannot be folded, everything before it is committed and `alarm` is set.
+        """
+        try:
+            await self._take(page)
+        except Poisoned as poison:
+            if poison.index:
+                last = page.last - len(page.records) + poison.index
+                await self._take(Page(page.channel, page.before, last, page.records[: poison.index]))
+            self.alarm = poison
+            _LOG.exception("view %s stops: %s", self.view.name, poison)
+
+    async def _take(self, page: Page) -> None:
+        changes = self._folder.collect(page.channel, page.records)
+        workspace = Workspace(self.view)
+        digest = hashlib.sha256(page.records[-1].state).digest()
+        after = Checkpoint(self.view.follower, page.channel, page.last, digest)
+        async with self._store.writing(self.view) as writer:
+            # First the checkpoint: only its winner reads rows, so no row is folded from a stale one.
+            await writer.move([Move(page.before, after)])
+            await workspace.fetch(writer, changes)
+            self._folder.apply(workspace, page.channel, page.records, changes)
+            await workspace.write(writer)
+

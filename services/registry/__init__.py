@@ -1,0 +1,1 @@
+"""The registry: the community, its members, keys and roles, nodes and devices, performance tables."""
