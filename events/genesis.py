@@ -7,11 +7,21 @@ document and its SHA-256. Amounts are decimal strings in base units; shares are 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
 
 from events.registry_terms import MemberKind, PublicKey, Role, SizeClass, WorkClass
+
+
+class GenesisRefused(ValueError):
+    """A genesis document cannot found a community; `problems` lists every reason, each `path: sentence`."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        """Keep the problems."""
+        super().__init__("the genesis document is refused:\n" + "\n".join(f"  {problem}" for problem in problems))
+        self.problems = tuple(problems)
 
 
 class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -61,7 +71,11 @@ class Vesting(Part, frozen=True):
 
 
 class Pool(Part, frozen=True):
-    """One share of the initial distribution: to a pool account, or to a member by handle."""
+    """One share of the initial distribution: to a pool account, or to a member by handle.
+
+    A pool named `backfill-<name>` is the fund of the backfill of that name: it goes to the account `fund/<name>`,
+    its amount is exactly that backfill's `fund`, and it has neither member nor vesting.
+    """
 
     name: str
     share_ppm: int

@@ -220,7 +220,10 @@ class OverCapacityDetected(Fact, frozen=True):
 
 
 class ReliabilityChanged(Fact, frozen=True):
-    """The reliability of a device or an owner differs from the last epoch's; ppm (6 decimals), `cause` in words."""
+    """The reliability of a device or an owner differs from when it was last needed; ppm (6 decimals).
+
+    `cause` says in words what bounds it now; `owner` is a device's owner, absent when the subject is an owner.
+    """
 
     TYPE: ClassVar[str] = "metering.reliability-changed.v1"
     subject: str
@@ -228,6 +231,7 @@ class ReliabilityChanged(Fact, frozen=True):
     before_ppm: int
     after_ppm: int
     cause: str
+    owner: str | None = None
 
 
 class DeviceScore(msgspec.Struct, frozen=True, forbid_unknown_fields=True, array_like=True):

@@ -170,7 +170,10 @@ class Store(Protocol):
         ...
 
     async def read(self, after: int, limit: int = PAGE) -> Sequence[Notification]:
-        """Return committed records with position > `after`, in order, at most `limit`."""
+        """Return committed records with position > `after`, in order, at most `limit`.
+
+        A page may be shorter than `limit` before the end (pages are bounded in bytes too); an empty one is the end.
+        """
         ...
 
     async def read_stream(self, stream: str, after: int = 0, limit: int = PAGE) -> Sequence[StoredEvent]:

@@ -63,6 +63,11 @@ def derive_key(seed: bytes, *names: str) -> SigningKey:
     return signing_key(HKDF(SHA256(), SEED_BYTES, None, info).derive(seed))
 
 
+def member_key(seed: bytes, handle: str) -> SigningKey:
+    """Return a member's key in demos and imports: the operator's own for `operator`, else derived from it."""
+    return signing_key(seed) if handle == "operator" else derive_key(seed, "member", handle)
+
+
 class KeyDirectory:
     """The keys of one home: `operator` (the person who runs it), `acknowledgements` (this instance), `inputs`."""
 

@@ -23,15 +23,11 @@ import msgspec
 
 import events
 from events.facts import catalog
-from events.genesis import Community
 from infra.schema_compatibility import breaks
 
 FOLDER: Final = Path(events.__file__).parent / "schemas"
 PUBLISHED: Final = "published.txt"
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
-
-DOCUMENTS: Final[Mapping[str, type[msgspec.Struct]]] = {"commons.genesis.v1": Community}
-"""Documents people write that are no facts but are published like them."""
 
 Schema = dict[str, Any]
 
@@ -51,9 +47,8 @@ class Findings:
 
 
 def generate() -> dict[str, Schema]:
-    """Return the schema of every fact type, retired ones included, and of every document, by published name."""
-    kinds: dict[str, Any] = {**catalog().facts, **DOCUMENTS}
-    return {name: _schema(name, kind) for name, kind in sorted(kinds.items())}
+    """Return the schema of every fact type, retired ones included, by published name."""
+    return {name: _schema(name, kind) for name, kind in sorted(catalog().facts.items())}
 
 
 def text(schema: Schema) -> str:

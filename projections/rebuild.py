@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from eventsourcing.persistence import Notification
@@ -114,16 +114,17 @@ class Rebuild:
         """Return where to fold to: the live checkpoint, or the head where there is none that holds."""
         targets = dict(at_least or {})
         for service, store in self._sources.items():
-            try:
-                if service in live:
+            if service in live:
+                try:
                     await verify_checkpoint(store, live[service])
                     targets[service] = max(live[service].position, self._reached[service].position)
                     continue
-            except StoreRewound:
-                pass
+                except StoreRewound:
+                    pass
             if service not in targets:
-                # A live view with one channel behind and another not begun is compared as it stands.
-                targets[service] = 0 if live else (await store.head()).position
+                # Where other channels are under way and this one has not begun, the live view is compared as it is.
+                begun = bool(live) and service not in live
+                targets[service] = 0 if begun else (await store.head()).position
         return targets
 
     def _positions(self) -> dict[str, int]:
@@ -152,11 +153,13 @@ class Rebuild:
 
     async def _take(self, building: Building, service: str, page: Sequence[Notification]) -> None:
         await asyncio.sleep(0)  # let the read that was just begun be sent
-        changes = self._folder.collect(service, page)
-        if not self._workspace.complete:
+        if self._workspace.complete:
+            self._folder.fold(self._workspace, service, page)
+        else:
+            changes = self._folder.collect(service, page)
             async with building.writing() as writer:
                 await self._workspace.fetch(writer, changes)
-        self._folder.apply(self._workspace, service, page, changes)
+            self._folder.apply(self._workspace, service, page, changes)
         last = page[-1]
         digest = hashlib.sha256(last.state).digest()
         self._reached[service] = Checkpoint(self._view.follower, service, last.id, digest)
@@ -185,6 +188,3 @@ async def rebuild(
 ) -> RebuildReport:
     """Rebuild `view` from the facts in `stores` and let the result take its place; see `Rebuild.run`."""
     return await Rebuild(view, store, stores, catalog, progress).run()
-
-
-Wait = Callable[[], Awaitable[None]]

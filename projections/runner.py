@@ -79,4 +79,3 @@ class ViewRunner:
             await workspace.fetch(writer, changes)
             self._folder.apply(workspace, page.channel, page.records, changes)
             await workspace.write(writer)
-

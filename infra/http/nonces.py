@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import asyncpg  # type: ignore[import-untyped]
 
+from events.store import StoreUnavailable
 from infra.postgres.pool import translated
 
 PRUNE_EVERY_MS: Final = 10_000
@@ -16,7 +17,7 @@ KEEP_MS: Final = 60_000
 
 _DDL: Final = """
 CREATE SCHEMA IF NOT EXISTS edge;
-CREATE UNLOGGED TABLE IF NOT EXISTS edge.nonces (
+CREATE TABLE IF NOT EXISTS edge.nonces (
     kid text NOT NULL,
     nonce text NOT NULL,
     expires_ms bigint NOT NULL,
@@ -91,8 +92,11 @@ class PostgresNonces:
             batch = dict(list(self._waiting.items())[:_MOST])
             try:
                 taken = await self._insert(batch)
-            except BaseException as error:
-                _fail(batch, error)
+            except Exception as error:  # noqa: BLE001 - whatever it is, those who wait must hear it
+                _settle(batch, error)
+                continue
+            except asyncio.CancelledError:
+                _settle(batch, StoreUnavailable("the server is stopping"))
                 raise
             finally:
                 for name in batch:
@@ -113,10 +117,10 @@ class PostgresNonces:
         return {(row["kid"], row["nonce"]) for row in rows}
 
 
-def _fail(batch: dict[_Name, tuple[int, asyncio.Future[bool]]], error: BaseException) -> None:
+def _settle(batch: dict[_Name, tuple[int, asyncio.Future[bool]]], error: Exception) -> None:
     for _, done in batch.values():
         if not done.done():
-            done.set_exception(error if isinstance(error, Exception) else ConnectionAbortedError("stopping"))
+            done.set_exception(error)
 
 
 async def open_nonces(dsn: str, now_ms: Callable[[], int]) -> PostgresNonces:

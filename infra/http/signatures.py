@@ -84,7 +84,7 @@ def verify_request(
     return Signed(str(parameters["keyid"]), str(parameters["nonce"]), int(parameters["expires"]) * 1_000)
 
 
-class _Keys(HTTPSignatureKeyResolver):  # type: ignore[misc] # the library ships loose types
+class _Keys(HTTPSignatureKeyResolver):
     def __init__(self, key_of: Callable[[str], Ed25519PublicKey]) -> None:
         self._key_of = key_of
 
@@ -92,7 +92,7 @@ class _Keys(HTTPSignatureKeyResolver):  # type: ignore[misc] # the library ships
         return self._key_of(key_id)
 
 
-class _Verifier(HTTPMessageVerifier):  # type: ignore[misc] # the library ships loose types
+class _Verifier(HTTPMessageVerifier):
     """The library's verifier with our clock and our demands, all checked before any cryptography."""
 
     def __init__(self, key_of: Callable[[str], Ed25519PublicKey], now_ms: int, required: frozenset[str]) -> None:

@@ -23,17 +23,15 @@ from events.registry_terms import PublicKey
 from infra.openb.names import Names
 from infra.openb.trace import Trace
 
-PROVIDERS: Final = 10
-"""Members that lend the trace's nodes; one more owns the project that uses them."""
+PROVIDERS: Final = tuple(f"provider-{number}" for number in range(10))
+"""Members that lend the trace's nodes in turn."""
+
+CONSUMER: Final = "consumer"
+"""The member whose project uses them."""
 
 INITIAL_SUPPLY: Final = 100_000_000_000_000
 FUND_PPM: Final = 15_000
 EPOCH_SECONDS: Final = 86_400
-
-
-def provider_handle(number: int) -> str:
-    """Return the handle of the member that lends the number-th node."""
-    return f"provider-{number % PROVIDERS}"
 
 
 def backfill_of(trace: Trace, names: Names, name: str, start_ms: int, fund: int, epoch_ms: int) -> Backfill:
@@ -68,13 +66,8 @@ def import_community(
     fund = INITIAL_SUPPLY * FUND_PPM // 1_000_000
     gpu, cpu = quota_of(trace)
     providers = tuple(
-        Founder(
-            handle=provider_handle(number),
-            kind="organisation",
-            key=names.member(provider_handle(number)).public,
-            roles=("provider",),
-        )
-        for number in range(PROVIDERS)
+        Founder(handle=handle, kind="organisation", key=names.member(handle).public, roles=("provider",))
+        for handle in PROVIDERS
     )
     return Community(
         format="commons.genesis/1",
@@ -83,9 +76,7 @@ def import_community(
         members=(
             Founder(handle="operator", kind="organisation", key=operator, roles=("operator", "steward")),
             *providers,
-            Founder(
-                handle="consumer", kind="organisation", key=names.member("consumer").public, roles=("contributor",)
-            ),
+            Founder(handle=CONSUMER, kind="organisation", key=names.member(CONSUMER).public, roles=("contributor",)),
         ),
         currency=Currency(
             cap=str(INITIAL_SUPPLY * 10),
@@ -102,7 +93,7 @@ def import_community(
         projects=(
             Project(
                 slug="openb",
-                owner="consumer",
+                owner=CONSUMER,
                 size_class="large",
                 gpu_micro_rgpu_hours=gpu,
                 cpu_milli_core_hours=cpu,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 from events.values import identifier
-from infra.keys import SigningKey, derive_key
+from infra.keys import SigningKey, derive_key, member_key
 from infra.openb.trace import TraceNode
 
 
@@ -20,7 +20,7 @@ class Names:
         self.node = lru_cache(maxsize=None)(self._node)
 
     def _member(self, handle: str) -> SigningKey:
-        return derive_key(self._seed, "member", handle)
+        return member_key(self._seed, handle)
 
     def _node(self, name: str) -> SigningKey:
         return derive_key(self._seed, self._realm, "node", name)
@@ -32,7 +32,7 @@ class Names:
 
     def lease(self, pod: str) -> str:
         """Return the lease id of a pod."""
-        return f"lease/{identifier('commons.lease', self._realm, self._seed, pod)}"
+        return identifier("commons.lease", self._realm, self._seed, pod)
 
     def challenge(self, device: str, number: int) -> str:
         """Return the id, and so the seed, of a device's n-th challenge."""

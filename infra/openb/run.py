@@ -17,7 +17,6 @@ import msgspec
 
 from events.genesis import Backfill, Community, PerformanceTable
 from infra.keys import SigningKey
-from infra.openb.community import provider_handle
 from infra.openb.names import Names
 from infra.openb.report import Report
 from infra.openb.slices import Mess, Placed, payloads, signed
@@ -47,7 +46,9 @@ class ImportRefused(Exception):
 
 
 class Api(Protocol):
-    """The public HTTP API as an import needs it; see `infra.api`."""
+    """The public HTTP API as an import needs it; see `infra.api`. `genesis` is the community's hash."""
+
+    genesis: str
 
     async def command(self, key: SigningKey, path: str, body: Mapping[str, Any], step: str) -> Mapping[str, Any]:
         """Send a signed command."""
@@ -82,9 +83,12 @@ class Import:
     backfill: Backfill
     names: Names
     operator: SigningKey
+    steward: SigningKey
     slice_ms: int
     mess: Mess
     start_ms: int
+    providers: Sequence[str]
+    consumer: str
     progress: Progress = lambda _step, _done, _total: None
     report: Report = field(default_factory=Report)
     placed: dict[str, list[Placed]] = field(default_factory=lambda: defaultdict(list))
@@ -113,10 +117,9 @@ class Import:
         self.report.devices = sum(node.gpus for node in self.trace.nodes)
 
     async def _register(self, number: int, node: TraceNode) -> None:
-        owner, key = self.names.member(provider_handle(number)), self.names.node(node.name)
+        owner, key = self.names.member(self.providers[number % len(self.providers)]), self.names.node(node.name)
         memory = MEMORY_MIB.get(node.model, DEFAULT_MEMORY_MIB)
         body = {
-            "node": key.node,
             "key": msgspec.to_builtins(key.public),
             "zone": "XX",
             "devices": [
@@ -130,7 +133,7 @@ class Import:
             "label": node.name,
         }
         step = self.names.command("node", node.name)
-        await self.api.authorised(owner, "RegisterNode", "/v1/registry/nodes", body, step)
+        await self.api.authorised(owner, "RegisterNode", "/v1/registry/nodes/register", body, step)
 
     async def name_nodes(self) -> None:
         """Name the backfill's nodes in pages; the last one opens it."""
@@ -138,7 +141,7 @@ class Import:
         for page, at in enumerate(range(0, len(nodes), 1_000)):
             body = {"backfill": self.backfill.name, "page": page, "nodes": nodes[at : at + 1_000]}
             step = self.names.command("nodes", str(page))
-            await self.api.command(self.operator, "/v1/metering/backfills/nodes", body, step)
+            await self.api.command(self.operator, "/v1/metering/backfill-nodes", body, step)
 
     async def challenge(self) -> None:
         """Record results for the devices whose model stands in the table, dated before the first epoch."""
@@ -153,6 +156,7 @@ class Import:
             {
                 "challenge": self.names.challenge(device, number),
                 "device": device,
+                "model": node.model,
                 "work_class": table.work_class,
                 "benchmark": benchmark.name,
                 "seed": self.names.challenge(device, number),
@@ -166,15 +170,17 @@ class Import:
             for benchmark in table.reference
         ]
         for at in range(0, len(results), 50):
-            payload = msgspec.json.encode({"node": key.node, "results": results[at : at + 50]})
-            body = {"challenger_jws": self.operator.jws(payload), "node_jws": key.jws(payload)}
+            payload = msgspec.json.encode(
+                {"genesis": self.api.genesis, "node": key.node, "results": results[at : at + 50]}
+            )
+            body = {"challenger_jws": self.steward.jws(payload), "node_jws": key.jws(payload)}
             step = self.names.command("results", node.name, str(at))
-            await self.api.command(self.operator, "/v1/metering/challenges", body, step)
+            await self.api.command(self.steward, "/v1/metering/challenge-results", body, step)
         self.report.challenge_results += len(results)
 
     async def open_leases(self) -> None:
         """Open a lease per scheduled pod in (scheduled, name) order; the system places it."""
-        pods, consumer = self.trace.pods, self.names.member("consumer")
+        pods, consumer = self.trace.pods, self.names.member(self.consumer)
         nodes = {self.names.node(node.name).node: node for node in self.trace.nodes}
         for at in range(0, len(pods), LEASES):
             part = pods[at : at + LEASES]
@@ -191,7 +197,7 @@ class Import:
         terms: dict[str, Any] = {
             "lease": self.names.lease(pod.name),
             "kind": "gpu" if pod.gpus else "cpu",
-            "devices": max(pod.gpus, 1),
+            "devices": pod.gpus,
             "share": pod.gpu_milli if pod.gpus else pod.cpu_milli,
             "start_ms": self.start_ms + pod.scheduled * 1_000,
             "end_ms": self.start_ms + pod.deleted * 1_000,
@@ -238,7 +244,7 @@ class Import:
     async def close(self) -> None:
         """End the backfill: its epochs close in order from here on."""
         body = {"backfill": self.backfill.name}
-        await self.api.command(self.operator, "/v1/metering/backfills/close", body, self.names.command("close"))
+        await self.api.command(self.operator, "/v1/metering/backfill-closings", body, self.names.command("close"))
 
     async def settle(self) -> None:
         """Wait until every epoch of the backfill is closed and paid, and add up what they came to."""
@@ -259,11 +265,11 @@ class Import:
 
     async def _epochs(self) -> list[Mapping[str, Any]]:
         found: list[Mapping[str, Any]] = []
-        params: dict[str, str | int] = {"backfill": self.backfill.name, "limit": 200}
+        params: dict[str, str | int] = {"limit": 200}
         while True:
             page = await self.api.view("/v1/views/epochs", **params)
-            found += page["epochs"]
-            if not page.get("next"):
+            found += [epoch for epoch in page["items"] if epoch["backfill"] == self.backfill.name]
+            if not page["next"]:
                 return found
             params["cursor"] = page["next"]
 
@@ -271,7 +277,7 @@ class Import:
         share_milli_ms = 0
         for epoch in epochs:
             self.report.epochs += 1
-            share_milli_ms += int(epoch["allocated_milli_ms"])
+            share_milli_ms += int(epoch["totals"]["gpu"]["allocated_milli_ms"]) if "gpu" in epoch["totals"] else 0
             self.report.reward_pool += int(epoch["pool"])
             self.report.rewards_paid += int(epoch["paid"])
             self.report.reward_reserve += int(epoch["late_reserve"])

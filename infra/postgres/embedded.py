@@ -48,7 +48,7 @@ _LONGEST_PAUSE_SECONDS: Final = 0.25
 class EmbeddedPostgres:
     """One PostgreSQL server for one home; synchronous, to be called from a thread where an event loop runs."""
 
-    def __init__(  # noqa: PLR0913 - each is a plain choice with a default
+    def __init__(
         self,
         home: Path,
         *,
@@ -125,9 +125,15 @@ class EmbeddedPostgres:
             return self.dsn
 
     def ensure_running(self) -> bool:
-        """Start the server again if it died; True if it had to. Does nothing before `start()` and after `stop()`."""
+        """Start the server again if it died; True if it had to. To be called every second or so.
+
+        It does nothing before `start()` and after `stop()`. It may be called again after it raised, for instance
+        `DiskFull`: the home stays ours. The address stays the same, except when `tcp` finds its port taken meanwhile.
+        """
         with self._turn:
-            if self._lock is None or self.is_running():
+            if self._lock is None:
+                return False
+            if self.is_running():
                 rotate(self._place.log_file)
                 return False
             died = self._postmaster
@@ -182,7 +188,7 @@ class EmbeddedPostgres:
         rotate(plan.place.log_file)
         self._log = ServerLog(plan.place.log_file)
         if self._take_over(plan):
-            return None
+            return
         write_configuration(plan.place.data, plan.account, plan.settings)
         for left in reversed(range(_TRIES_FOR_A_PORT)):
             self._log = ServerLog(plan.place.log_file)

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Final
 
 from infra.postgres.binaries import Account
-from infra.postgres.embedded_errors import HomeInUse, NotOurs
+from infra.postgres.embedded_errors import DataDirectoryBroken, HomeInUse, NotOurs
 
 ROLE: Final = "commons"
 _LONGEST_SOCKET_PATH: Final = 100  # bytes; sun_path holds 108 on Linux and 104 on macOS, with its end mark
@@ -60,14 +60,18 @@ class Place:
         return self.home / "run"
 
     def make_directories(self) -> None:
-        """Make all private directories (0700); raises `NotOurs` for those of another account."""
-        self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for path in (self.password_file.parent, self.run, self.data.parent, self.log_file.parent):
-            path.mkdir(mode=0o700, exist_ok=True)
-            owner = path.stat().st_uid
-            if owner != os.geteuid():
-                raise NotOurs(path, owner, os.geteuid())
-            path.chmod(0o700)
+        """Make all private directories (0700); raises `NotOurs` for those of another account, `DataDirectoryBroken`."""
+        try:
+            self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for path in (self.password_file.parent, self.run, self.data.parent, self.log_file.parent):
+                path.mkdir(mode=0o700, exist_ok=True)
+                owner = path.stat().st_uid
+                if owner != os.geteuid():
+                    raise NotOurs(path, owner, os.geteuid())
+                path.chmod(0o700)
+        except (PermissionError, FileExistsError, NotADirectoryError) as error:
+            fix = "Choose another COMMONS_HOME, or make this one a directory that you can write."
+            raise DataDirectoryBroken(self.home, str(error), fix) from error
 
     def password(self) -> str:
         """Return the password; make a random one on the first call."""

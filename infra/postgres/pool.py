@@ -18,14 +18,17 @@ _SETTINGS: Final = {
     "application_name": "commons",
     # Facts are durable before they are answered, whatever the server's default says.
     "synchronous_commit": "on",
-    # Every statement of the store goes by key. Statistics of a table that has just grown from empty would make the
-    # planner choose a scan, and a prepared statement would keep it.
-    "enable_seqscan": "off",
-    "enable_bitmapscan": "off",
     "jit": "off",
     # A frozen process must not hold the writer lock for ever, and nobody waits for it for ever.
     "idle_in_transaction_session_timeout": "30s",
     "lock_timeout": "30s",
+}
+
+_BY_KEY: Final = {
+    # Every statement of the store goes by key. Statistics of a table that has just grown from empty would make the
+    # planner choose a scan, and a prepared statement would keep it.
+    "enable_seqscan": "off",
+    "enable_bitmapscan": "off",
 }
 
 _AWAY: Final = (
@@ -71,12 +74,13 @@ def translated() -> Iterator[None]:
         raise StoreUnavailable(str(error)) from error
 
 
-async def open_pool(dsn: str, *, size: int = 8, read_only: bool = False) -> asyncpg.Pool:
-    """Open a pool of at most `size` connections for stores; a lost connection is replaced when next needed.
+async def open_pool(dsn: str, *, size: int = 8, read_only: bool = False, by_key: bool = True) -> asyncpg.Pool:
+    """Open a pool of at most `size` connections; a lost connection is replaced when next needed.
 
+    `by_key` suits stores, whose every statement goes by key; views want the planner's own choice.
     Raises StoreUnavailable when the database cannot be reached now.
     """
-    settings = _SETTINGS | ({"default_transaction_read_only": "on"} if read_only else {})
+    settings = _SETTINGS | (_BY_KEY if by_key else {}) | ({"default_transaction_read_only": "on"} if read_only else {})
     with translated():
         return await asyncpg.create_pool(
             dsn,

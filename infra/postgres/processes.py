@@ -11,6 +11,7 @@ over as open descriptors. So no directory has to be opened for anyone.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import signal
@@ -67,7 +68,7 @@ def launch(
     output: int,
     descriptors: Sequence[int] = (),
 ) -> subprocess.Popen[bytes]:
-    """Start a program of the server inside its data directory, in a session of its own.
+    """Start a program of the server inside its data directory, in a session of its own; raises `NoServerAccount`.
 
     The session keeps Ctrl-C on our terminal from stopping the database before those who use it have drained.
     """
@@ -87,7 +88,7 @@ def launch(
             extra_groups=[] if account.switched else None,
         )
     except OSError as error:
-        if account.switched:
+        if account.switched and error.errno in {errno.EPERM, errno.EACCES, errno.EINVAL}:
             raise NoServerAccount(f"uid {account.uid}", str(error)) from error
         raise
 

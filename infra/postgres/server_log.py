@@ -9,7 +9,7 @@ from typing import Final
 
 _LARGEST_BYTES: Final = 16 * 2**20
 _READ_BYTES: Final = 2**20
-_TOLD: Final = ("recover", "redo ", "syncing data", "end-of-recovery", "FATAL", "PANIC")
+_TOLD: Final = ("recovery in progress", "LOG:  redo ", "syncing data", "end-of-recovery", "checkpoint complete")
 
 
 class ServerLog:

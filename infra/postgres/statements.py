@@ -7,9 +7,6 @@ from typing import Final
 
 from infra.postgres.schema import lock_key, schema_name
 
-PAGE_BYTES: Final = 8_000_000
-"""Bytes of record state after which a page ends early, so that 5,000 large facts do not fill the memory."""
-
 EVENT_COLUMNS: Final = ("originator_id", "originator_version", "topic", "state", "notification_id", "time_us")
 OUTCOME_COLUMNS: Final = ("key", "inputs", "first", "last", "answer")
 
@@ -29,11 +26,8 @@ FROM {schema}.events WHERE notification_id > $1 ORDER BY notification_id LIMIT $
 """
 
 _READ: Final = """
-SELECT originator_id, originator_version, topic, state, notification_id FROM (
-    SELECT originator_id, originator_version, topic, state, notification_id,
-        sum(octet_length(state)) OVER (ORDER BY notification_id ROWS UNBOUNDED PRECEDING) - octet_length(state) AS bytes
-    FROM {schema}.events WHERE notification_id > $1 ORDER BY notification_id LIMIT $2
-) AS page WHERE bytes < {page_bytes} ORDER BY notification_id
+SELECT originator_id, originator_version, topic, state, notification_id
+FROM {schema}.events WHERE notification_id > $1 ORDER BY notification_id LIMIT $2
 """
 
 _READ_STREAM: Final = """
@@ -118,7 +112,7 @@ def statements_of(service: str) -> Statements:
         lock=f"BEGIN ISOLATION LEVEL READ COMMITTED; SELECT pg_advisory_xact_lock({lock_key('writer', service)})",
         turn=_TURN.format(schema=schema),
         news=_NEWS.format(schema=schema),
-        read=_READ.format(schema=schema, page_bytes=PAGE_BYTES),
+        read=_READ.format(schema=schema),
         read_stream=_READ_STREAM.format(schema=schema),
         versions=_VERSIONS.format(schema=schema),
         swap=_SWAP.format(schema=schema),

@@ -25,6 +25,7 @@ class Wakeups:
         self._callbacks: dict[str, list[Wake]] = {}
         self._connection: asyncpg.Connection | None = None
         self._task: asyncio.Task[None] | None = None
+        self._asking = asyncio.Lock()
 
     @property
     def listening(self) -> bool:
@@ -38,8 +39,9 @@ class Wakeups:
         if self._task is None:
             self._task = asyncio.create_task(self._listen(), name="commons wake-ups")
         elif not known and self._connection is not None:
-            with suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):  # else: at the next connection
-                await self._connection.add_listener(channel, self._notified)
+            async with self._asking:  # one statement at a time on a connection
+                with suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):  # else: at the next connection
+                    await self._connection.add_listener(channel, self._notified)
 
     def remove(self, channel: str, wake: Wake) -> None:
         """Call `wake` no more."""
@@ -75,8 +77,11 @@ class Wakeups:
         ended = asyncio.Event()
         connection.add_termination_listener(lambda _connection: ended.set())
         try:
-            for channel in list(self._callbacks):
-                await connection.add_listener(channel, self._notified)
+            listening: set[str] = set()
+            while missing := self._callbacks.keys() - listening:  # more may be added while we ask
+                for channel in missing:
+                    await connection.add_listener(channel, self._notified)
+                listening |= missing
             self._connection = connection
             for channel in list(self._callbacks):
                 self._notified(connection, 0, channel, "")

@@ -85,9 +85,7 @@ def problem(error: Exception) -> Problem:
     return found
 
 
-def plain_problem(
-    status: int, slug: str, title: str, detail: str, extra: Mapping[str, Any] | None = None
-) -> Problem:
+def plain_problem(status: int, slug: str, title: str, detail: str, extra: Mapping[str, Any] | None = None) -> Problem:
     """Return a problem document made from its parts."""
     body = {"type": TYPE_PREFIX + slug, "title": title, "status": int(status), "detail": detail, **(extra or {})}
     return Problem(int(status), slug, body, {})

@@ -79,25 +79,22 @@ _DECODER: Final = json.JSONDecoder(
 
 
 def _check(value: Any, *, escaped: bool) -> None:
-    """Walk the value once: depth always, strings only where escapes could have brought something in."""
+    """Walk the value once: depth always, texts only where escapes could have brought something in."""
     waiting: list[tuple[Any, int, str]] = [(value, 0, "")]
     while waiting:
         item, depth, pointer = waiting.pop()
         if isinstance(item, str):
             _check_text(item, pointer)
             continue
+        if not isinstance(item, dict | list):
+            continue
         if depth == MAX_DEPTH:
             raise MalformedRequest(f"more than {MAX_DEPTH} levels at {pointer[:120]}")
-        if isinstance(item, dict):
-            for key, inner in item.items():
-                if escaped:
-                    _check_text(key, pointer)
-                if isinstance(inner, dict | list) or (escaped and isinstance(inner, str)):
-                    waiting.append((inner, depth + 1, f"{pointer}/{key}"))
-        elif isinstance(item, list):
-            for index, inner in enumerate(item):
-                if isinstance(inner, dict | list) or (escaped and isinstance(inner, str)):
-                    waiting.append((inner, depth + 1, f"{pointer}/{index}"))
+        if escaped and isinstance(item, dict):
+            _check_text("".join(item), f"a key of {pointer}")
+        for key, inner in item.items() if isinstance(item, dict) else enumerate(item):
+            if isinstance(inner, dict | list) or escaped:
+                waiting.append((inner, depth + 1, f"{pointer}/{key}"))
 
 
 def _check_text(text: str, pointer: str) -> None:

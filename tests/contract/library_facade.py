@@ -118,9 +118,10 @@ class ApplicationFacade(AggregateFacade, ApplicationRecorder):
         inclusive_of_start: bool = True,
     ) -> Sequence[Notification]:
         after = 0 if start is None else start - 1 if inclusive_of_start else start
-        wanted: Callable[[Notification], bool] = lambda n: (
-            (stop is None or n.id <= stop) and (not topics or n.topic in topics)
-        )
+
+        def wanted(found: Notification) -> bool:
+            return (stop is None or found.id <= stop) and (not topics or found.topic in topics)
+
         return self.loop.run(self._select(max(after, 0), limit, wanted))
 
     async def _select(self, after: int, limit: int, wanted: Callable[[Notification], bool]) -> list[Notification]:

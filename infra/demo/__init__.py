@@ -1,0 +1,1 @@
+"""The demo: the shipped community lives through a day, and what can be proved about it is printed."""

@@ -1,0 +1,126 @@
+"""Builds the HTTP application from routes. Default deny: a route whose permission nobody lists does not start."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from http import HTTPStatus
+from typing import Any, Final, cast
+
+from fastapi import FastAPI
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from infra.http.answers import json_answer, problem_answer
+from infra.http.bulk import bulk_endpoint
+from infra.http.commands import Endpoint, command_endpoint
+from infra.http.openapi import command_operation, components, query_operation
+from infra.http.parts import Parts
+from infra.http.queries import query_endpoint
+from projections.routes import QueryRoute
+from services.kernel.problems import plain_problem, problem
+from services.kernel.roles import ROLES, Permission
+from services.kernel.routes import BulkRoute, Route
+
+OPENAPI_PATH: Final = "/v1/openapi.json"
+LIVE_PATH: Final = "/health/live"
+READY_PATH: Final = "/health/ready"
+
+_LOG: Final = logging.getLogger(__name__)
+
+_SLUGS: Final = {HTTPStatus.NOT_FOUND: "not-found", HTTPStatus.METHOD_NOT_ALLOWED: "method-not-allowed"}
+
+
+def build_app(
+    parts: Parts,
+    commands: Mapping[str, Sequence[Route]],
+    queries: Iterable[QueryRoute] = (),
+    *,
+    title: str = "Compute Commons",
+    version: str = "1",
+) -> FastAPI:
+    """Return the application: `commands` by service name, `queries`, health and the OpenAPI document.
+
+    Asserts that every permission is listed in `roles.ROLES`, that no path stands twice and that each service with
+    routes has an appender.
+    """
+    queries = tuple(queries)
+    app = FastAPI(title=title, version=version, openapi_url=None, docs_url=None, redoc_url=None)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(Exception, _unforeseen)
+    for service, routes in commands.items():
+        assert service in parts.appenders, service
+        for route in routes:
+            serve = bulk_endpoint if isinstance(route, BulkRoute) else command_endpoint
+            endpoint = serve(parts, service, route)  # type: ignore[arg-type] # chosen by the route's own type
+            _add(app, "POST", route.path, route.permission, endpoint, command_operation(route, service))
+    for query in queries:
+        permission = cast("Permission", query.permission)
+        endpoint = query_endpoint(parts, query, permission)
+        _add(app, "GET", query.path, permission, endpoint, query_operation(query))
+    _add_own(app, parts, components((route for routes in commands.values() for route in routes), queries))
+    return app
+
+
+def permissions(app: FastAPI) -> Mapping[tuple[str, str], str | None]:
+    """Return the permission of every (method, path) the application answers; None where none was named."""
+    return {
+        (method, getattr(route, "path", str(route))): getattr(getattr(route, "endpoint", None), "permission", None)
+        for route in app.routes
+        for method in getattr(route, "methods", None) or {"*"}
+    }
+
+
+def _add(
+    app: FastAPI, method: str, path: str, permission: Permission, endpoint: Endpoint, operation: dict[str, Any] | None
+) -> None:
+    assert permission in ROLES, f"{method} {path} needs a permission that roles.py lists, not {permission!r}"
+    assert (method, path) not in permissions(app), f"{method} {path} stands twice"
+    endpoint.permission = permission  # type: ignore[attr-defined]
+    app.add_api_route(
+        path,
+        endpoint,
+        methods=[method],
+        response_model=None,
+        operation_id=operation["operationId"] if operation else None,
+        openapi_extra=operation,
+        include_in_schema=operation is not None,
+    )
+
+
+def _add_own(app: FastAPI, parts: Parts, shared: dict[str, Any]) -> None:
+    generate: Callable[[], dict[str, Any]] = app.openapi
+
+    def document() -> dict[str, Any]:
+        return generate() | {"components": shared, "servers": [{"url": parts.settings.public_url}]}
+
+    async def openapi(_request: Request) -> Response:
+        return json_answer(document())
+
+    async def live(_request: Request) -> Response:
+        return json_answer({"status": "live"})
+
+    async def ready(_request: Request) -> Response:
+        missing = list(await parts.ready())
+        if not missing:
+            return json_answer({"status": "ready"})
+        found = plain_problem(503, "not-ready", "Not ready", "; ".join(missing))
+        return problem_answer(found, {"Retry-After": "1"})
+
+    for path, endpoint in ((OPENAPI_PATH, openapi), (LIVE_PATH, live), (READY_PATH, ready)):
+        _add(app, "GET", path, "public", endpoint, None)
+    app.openapi = document  # type: ignore[method-assign]
+
+
+async def _http_error(_request: Request, error: Exception) -> Response:
+    """Answer what the router itself refuses (404, 405) in the same form as everything else."""
+    assert isinstance(error, HTTPException)
+    status = HTTPStatus(error.status_code)
+    found = plain_problem(status, _SLUGS.get(status, "http-error"), status.phrase, str(error.detail))
+    return problem_answer(found, error.headers)
+
+
+async def _unforeseen(_request: Request, error: Exception) -> Response:
+    _LOG.error("a request failed outside its route", exc_info=error)
+    return problem_answer(problem(error))

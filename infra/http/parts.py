@@ -1,0 +1,88 @@
+"""What the edge is made of: plain arguments, bundled once."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from events.genesis import Limits
+from infra.http.authentication import Authentication, Who
+from infra.http.freshness import FreshDirectory
+from infra.http.incoming import Incoming
+from infra.http.limits import RateLimits
+from services.kernel.acks import Acknowledger
+from services.kernel.appender import Appender
+from services.kernel.errors import AuthenticationFailed, CommonsError, PermissionDenied
+from services.kernel.feed import DirectoryFeed
+from services.kernel.nonces import Nonces
+from services.kernel.roles import Permission, permits
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Sizes and times of the edge. `public_url` is what callers sign; it has no slash at its end."""
+
+    public_url: str
+    command_bytes: int = 65_536
+    bulk_bytes: int = 4_194_304
+    submit_seconds: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Everything a request needs. `ready` names what is not ready yet; an empty answer means ready."""
+
+    settings: Settings
+    appenders: Mapping[str, Appender[Any]]
+    directory: FreshDirectory
+    authentication: Authentication
+    acknowledger: Acknowledger
+    limits: RateLimits
+    now_ms: Callable[[], int]
+    ready: Callable[[], Awaitable[Sequence[str]]]
+
+    async def admit(self, incoming: Incoming, permission: Permission, kind: str, *, api_key: bool) -> Who:
+        """Return who asks, once they are within their limits, permitted, and no replay.
+
+        Raises AuthenticationFailed, PermissionDenied, TooManyRequests, StoreUnavailable.
+        """
+        try:
+            who = await self.authentication.identify(incoming)
+        except AuthenticationFailed:
+            self._charge(incoming, None, kind)
+            raise
+        self._charge(incoming, who.actor, kind)
+        if who.means == "api-key" and not api_key:
+            raise PermissionDenied("an API key reads, and commands only what moves nothing: sign this request")
+        if not permits(who.directory, who.actor, permission):
+            refusal: type[CommonsError] = AuthenticationFailed if who.actor is None else PermissionDenied
+            raise refusal(f"this needs the permission {permission}", permission=permission)
+        await self.authentication.take_nonce(who)
+        return who
+
+    def _charge(self, incoming: Incoming, actor: str | None, kind: str) -> None:
+        community = self.directory.latest.community
+        limits = community.limits if community else Limits()
+        who = actor or f"address {incoming.address}"
+        if kind == "queries":
+            self.limits.spend("queries", who, limits.queries_per_minute)
+            return
+        self.limits.spend("commands", who, limits.commands_per_minute)
+        self.limits.spend("bytes", who, limits.bytes_per_minute, len(incoming.body or b""))
+
+
+def make_parts(
+    settings: Settings,
+    *,
+    appenders: Mapping[str, Appender[Any]],
+    feed: DirectoryFeed,
+    acknowledger: Acknowledger,
+    nonces: Nonces,
+    now_ms: Callable[[], int],
+    ready: Callable[[], Awaitable[Sequence[str]]],
+) -> Parts:
+    """Put the edge's parts together."""
+    directory = FreshDirectory(feed)
+    authentication = Authentication(directory, nonces, now_ms)
+    return Parts(settings, appenders, directory, authentication, acknowledger, RateLimits(now_ms), now_ms, ready)

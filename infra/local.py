@@ -1,0 +1,135 @@
+"""One machine: the database, the processes, and how a command finds those that another command has started."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+import httpx
+
+from infra.http.server import bind
+from infra.postgres.embedded import EmbeddedPostgres
+from infra.postgres.embedded_errors import HomeInUse
+from infra.settings import Settings
+from infra.supervise import Supervisor
+
+WATCH_SECONDS: Final = 1.0
+READY_SECONDS: Final = 600.0
+"""A first start makes a database cluster, a start after a crash replays a log: neither is cut off early."""
+
+Say = Callable[[str], None]
+
+
+class NotReady(Exception):
+    """What was started does not answer."""
+
+
+@asynccontextmanager
+async def database(settings: Settings, say: Say) -> AsyncIterator[str]:
+    """Yield the DSN: the embedded server's, started and watched here unless another process has, or the one given.
+
+    Raises an EmbeddedPostgresError other than HomeInUse.
+    """
+    if not settings.embedded:
+        yield settings.database
+        return
+    address = settings.home / "run" / "database"
+    server = EmbeddedPostgres(settings.home, report=say)
+    try:
+        dsn = await asyncio.to_thread(server.start)
+    except HomeInUse:
+        if not address.exists():
+            raise
+        yield address.read_text()
+        return
+    _write_private(address, dsn)
+    watching = asyncio.create_task(_watch(server, say))
+    try:
+        yield dsn
+    finally:
+        watching.cancel()
+        with suppress(asyncio.CancelledError):
+            await watching
+        address.unlink(missing_ok=True)
+        await asyncio.to_thread(server.stop)
+
+
+async def _watch(server: EmbeddedPostgres, say: Say) -> None:
+    while True:
+        await asyncio.sleep(WATCH_SECONDS)
+        try:
+            await asyncio.to_thread(server.ensure_running)
+        except RuntimeError as error:
+            say(f"the database cannot be started again: {error}")
+            await asyncio.sleep(WATCH_SECONDS * 5)
+
+
+def _write_private(path: Path, text: str) -> None:
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        file.write(text)
+
+
+@asynccontextmanager
+async def processes(
+    settings: Settings, groups: Sequence[Sequence[str]], say: Say, environ: Mapping[str, str] | None = None
+) -> AsyncIterator[asyncio.Task[None]]:
+    """Run everything on this machine; yields the supervisor's task once the edge is ready.
+
+    Raises PortTaken before anything is started, ChildGaveUp and NotReady afterwards.
+    """
+    if any("http" in group for group in groups):
+        refuse_a_taken_port(settings.host, settings.port)
+    async with database(settings, say) as dsn:
+        environ = dict(environ if environ is not None else os.environ)
+        environ.pop("COMMONS_DATABASE_FILE", None)
+        environ |= {
+            "COMMONS_HOME": str(settings.home),
+            "COMMONS_LISTEN": f"{settings.host}:{settings.port}",
+            "COMMONS_PUBLIC_URL": settings.public_url,
+            "COMMONS_DATABASE": dsn,
+        }
+        running = asyncio.create_task(Supervisor(groups, environ, say).run())
+        try:
+            if any("http" in group for group in groups):
+                await _until_ready(settings, running)
+            yield running
+        finally:
+            running.cancel()
+            with suppress(asyncio.CancelledError):
+                await running
+
+
+async def _until_ready(settings: Settings, running: asyncio.Task[None]) -> None:
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + READY_SECONDS
+    while loop.time() < deadline:
+        if running.done():
+            running.result()
+        if await ready(local_url(settings)):
+            return
+        await asyncio.sleep(0.1)
+    raise NotReady(f"nothing answered at {local_url(settings)} in {READY_SECONDS:g} s")
+
+
+def local_url(settings: Settings) -> str:
+    """Return the address of this machine's edge, which may differ from the public one."""
+    host = "127.0.0.1" if settings.host in {"0.0.0.0", "::"} else settings.host  # noqa: S104 - compared, not bound
+    return f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"
+
+
+async def ready(url: str) -> bool:
+    """Tell whether an edge at `url` is ready to serve."""
+    try:
+        async with httpx.AsyncClient(timeout=2.0) as client:
+            return (await client.get(f"{url}/health/ready")).status_code == httpx.codes.OK
+    except httpx.HTTPError:
+        return False
+
+
+def refuse_a_taken_port(host: str, port: int) -> None:
+    """Raise PortTaken when another program listens there; port 0 is always free."""
+    bind(host, port).close()

@@ -1,0 +1,194 @@
+"""The composition root: what runs is a list of roles, with what is chosen by URL scheme, and tests call the same.
+
+`open_platform` connects the parts of one process; `run_roles` serves the roles until it is told to stop. A process
+that only answers HTTP and one that only follows differ in the list of roles and in nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+import asyncpg  # type: ignore[import-untyped]
+
+from events.catalog import Catalog
+from events.facts import FACTS_BY_SERVICE, catalog
+from events.store import StoreUnavailable
+from infra.gate import Ungated
+from infra.keys import KeyDirectory
+from infra.postgres.alone import alone
+from infra.postgres.pool import open_pool
+from infra.postgres.store import PostgresStore, open_stores
+from infra.postgres.views import PostgresViews
+from infra.settings import Settings
+from infra.tail import TailBus
+from projections.catalog import views
+from projections.runner import ViewRunner
+from projections.view import View
+from services.kernel.appender import Appender
+from services.kernel.clock import ClockRunner
+from services.kernel.decider import Service
+from services.kernel.feed import DirectoryFeed
+from services.kernel.policies import PolicyRunner
+from services.metering.service import service as metering
+from services.registry.service import service as registry
+from services.treasury.service import service as treasury
+
+ROLES: Final = ("http", "follow", "clock")
+"""Every role of this version; `commons up` without a list starts them all."""
+
+CHILDREN: Final = (("http",), ("follow", "clock"))
+"""How `commons up` divides them on one machine, so that followers never slow a caller down."""
+
+CONNECTIONS: Final = 8
+
+
+@dataclass(frozen=True)
+class Platform:
+    """The parts of one process, connected."""
+
+    settings: Settings
+    dsn: str
+    catalog: Catalog
+    keys: KeyDirectory
+    stores: Mapping[str, PostgresStore]
+    readers: asyncpg.Pool
+    services: Mapping[str, Service[Any]]
+    feed: DirectoryFeed
+    appenders: Mapping[str, Appender[Any]]
+    bus: TailBus
+    views: Sequence[View]
+    view_store: PostgresViews
+
+
+def wall_clock_ms() -> int:
+    """Return the time in milliseconds UTC."""
+    return time.time_ns() // 1_000_000
+
+
+def services() -> dict[str, Service[Any]]:
+    """Return every service's manifest by name."""
+    made = (registry(), metering(), treasury(Ungated()))
+    return {service.name: service for service in made}
+
+
+@asynccontextmanager
+async def open_platform(settings: Settings, dsn: str) -> AsyncIterator[Platform]:
+    """Connect the parts over the database at `dsn`; everything is closed on leaving. Raises StoreUnavailable."""
+    async with AsyncExitStack() as stack:
+        keys, facts = KeyDirectory(settings.home), catalog()
+        readers = await open_pool(dsn, size=CONNECTIONS, read_only=True)
+        stack.push_async_callback(readers.close)
+        view_readers = await open_pool(dsn, size=CONNECTIONS, read_only=True, by_key=False)
+        stack.push_async_callback(view_readers.close)
+        pool = await open_pool(dsn, size=CONNECTIONS, by_key=False)
+        stack.push_async_callback(pool.close)
+        stores = await stack.enter_async_context(
+            open_stores(dsn, list(FACTS_BY_SERVICE), pool_size=CONNECTIONS, readers=readers)
+        )
+        feed = DirectoryFeed(stores["registry"], facts)
+        made = services()
+        appenders = {
+            name: Appender(service, stores[name], facts, feed.current, keys.secret("inputs"))
+            for name, service in made.items()
+        }
+        yield Platform(
+            settings=settings,
+            dsn=dsn,
+            catalog=facts,
+            keys=keys,
+            stores=stores,
+            readers=readers,
+            services=made,
+            feed=feed,
+            appenders=appenders,
+            bus=TailBus(stores),
+            views=views(),
+            view_store=PostgresViews(pool, view_readers),
+        )
+
+
+async def run_roles(
+    platform: Platform,
+    roles: Sequence[str],
+    stop: asyncio.Event,
+    serve_http: Callable[[Platform, asyncio.Event], Awaitable[None]],
+) -> None:
+    """Serve the roles until `stop` is set. Raises StoreRewound and UpgradeNeeded: then nothing may go on."""
+    for appender in platform.appenders.values():
+        await appender.load()
+    await platform.feed.current()
+    work: list[Awaitable[None]] = [appender.run() for appender in platform.appenders.values()]
+    if "follow" in roles:
+        work += [runner.run() for runner in policy_runners(platform)]
+        work += [runner.run() for runner in view_runners(platform)]
+    if "clock" in roles:
+        work.append(_clock(platform))
+    if "http" in roles:
+        work.append(serve_http(platform, stop))
+    tasks = [asyncio.ensure_future(item) for item in work]
+    ending = asyncio.ensure_future(stop.wait())
+    pending = {*tasks, ending}
+    try:
+        failed = False
+        while not stop.is_set() and not failed:
+            done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+            failed = any(task.exception() is not None for task in done)
+    finally:
+        await _end(platform, tasks, ending)
+    for task in tasks:
+        if task.done() and not task.cancelled() and (error := task.exception()) is not None:
+            raise error
+
+
+async def _end(platform: Platform, tasks: Sequence[asyncio.Future[None]], ending: asyncio.Future[Any]) -> None:
+    """Stop what still runs, and keep the folded states for a quick start."""
+    for task in (*tasks, ending):
+        if not task.done():
+            task.cancel()
+    await asyncio.gather(*tasks, ending, return_exceptions=True)
+    for appender in platform.appenders.values():
+        try:
+            await appender.snapshot()
+        except StoreUnavailable:
+            return
+
+
+def policy_runners(platform: Platform) -> list[PolicyRunner]:
+    """Return a runner for each policy of each service."""
+    return [
+        PolicyRunner(policy, platform.appenders[name], platform.bus, platform.catalog)
+        for name, service in platform.services.items()
+        for policy in service.policies
+    ]
+
+
+def view_runners(platform: Platform) -> list[ViewRunner]:
+    """Return a runner for each view."""
+    return [ViewRunner(view, platform.view_store, platform.bus, platform.catalog) for view in platform.views]
+
+
+async def _clock(platform: Platform) -> None:
+    """Tick for every service while this process is the one clock; stand by otherwise."""
+    while True:
+        try:
+            async with alone(platform.dsn, "clock") as lost:
+                ticking = [
+                    asyncio.ensure_future(ClockRunner(appender, wall_clock_ms).run())
+                    for appender in platform.appenders.values()
+                ]
+                losing = asyncio.ensure_future(lost.wait())
+                try:
+                    done, _ = await asyncio.wait([*ticking, losing], return_when=asyncio.FIRST_COMPLETED)
+                    for task in done:
+                        task.result()
+                finally:
+                    for task in (*ticking, losing):
+                        task.cancel()
+                    await asyncio.gather(*ticking, losing, return_exceptions=True)
+        except StoreUnavailable:
+            await asyncio.sleep(1.0)

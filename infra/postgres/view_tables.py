@@ -1,0 +1,88 @@
+"""The tables of views, as SQL."""
+
+from __future__ import annotations
+
+import re
+import types
+import typing
+from typing import Any, Final
+
+import asyncpg  # type: ignore[import-untyped]
+import msgspec
+
+from projections.view import Table, View
+
+LIVE: Final = "views"
+BUILDING: Final = "views_building"
+
+_NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,29}")
+
+# "C": the order of text is the order of its bytes, on every machine, so that hashes of ordered rows agree.
+_TYPES: Final[dict[Any, str]] = {str: 'text COLLATE "C"', int: "bigint", bool: "boolean", bytes: "bytea"}
+_ARRAYS: Final[dict[Any, str]] = {str: "text[]", int: "bigint[]", bool: "boolean[]", bytes: "bytea[]"}
+
+_CHECKPOINTS: Final = """
+CREATE TABLE IF NOT EXISTS {schema}.checkpoints (
+    follower text COLLATE "C" NOT NULL,
+    channel text COLLATE "C" NOT NULL,
+    position bigint NOT NULL,
+    record_hash bytea NOT NULL,
+    PRIMARY KEY (follower, channel)
+) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000)
+"""
+
+
+def checkpoint_table() -> str:
+    """Return the name of the checkpoints' table."""
+    return f"{LIVE}.checkpoints"
+
+
+def qualified(schema: str, view: View, table: Table) -> str:
+    """Return a table's full name; all its parts are fixed words of ours, never input."""
+    assert _NAME.fullmatch(view.name), view.name
+    assert _NAME.fullmatch(table.name), table.name
+    return f'{schema}."{view.name}_v{view.version}_{table.name}"'
+
+
+def plain_type(annotation: Any) -> tuple[Any, bool]:
+    """Return a column's Python type without None, and whether None is allowed."""
+    if isinstance(annotation, types.UnionType) or typing.get_origin(annotation) is typing.Union:
+        (plain,) = (each for each in typing.get_args(annotation) if each is not type(None))
+        return plain, True
+    return annotation, False
+
+
+def array_types(table: Table) -> dict[str, str]:
+    """Return the SQL array type of every column, to hand whole columns over at once."""
+    return {each.name: _ARRAYS[plain_type(each.type)[0]] for each in msgspec.structs.fields(table.row)}
+
+
+async def create_tables(connection: asyncpg.Connection, schema: str, view: View) -> None:
+    """Make the schema, the checkpoints' table and the view's tables where they are missing, without indexes."""
+    await connection.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
+    if schema == LIVE:
+        await connection.execute(_CHECKPOINTS.format(schema=schema))
+    for table in view.tables:
+        columns = []
+        for each in msgspec.structs.fields(table.row):
+            plain, nullable = plain_type(each.type)
+            columns.append(f'"{each.name}" {_TYPES[plain]}{"" if nullable else " NOT NULL"}')
+        columns.append(f"PRIMARY KEY ({listed(table.key)})")
+        name = qualified(schema, view, table)
+        await connection.execute(f"CREATE TABLE IF NOT EXISTS {name} ({', '.join(columns)})")
+
+
+async def create_indexes(connection: asyncpg.Connection, schema: str, view: View, timeout_seconds: float) -> None:
+    """Make the further indexes of the view's tables."""
+    for table in view.tables:
+        for number, index in enumerate(table.indexes, 1):
+            name = f'"{view.name}_v{view.version}_{table.name}_by{number}"'
+            await connection.execute(
+                f"CREATE INDEX IF NOT EXISTS {name} ON {qualified(schema, view, table)} ({listed(index)})",
+                timeout=timeout_seconds,
+            )
+
+
+def listed(columns: tuple[str, ...]) -> str:
+    """Return column names, quoted and separated."""
+    return ", ".join(f'"{name}"' for name in columns)

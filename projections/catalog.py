@@ -1,0 +1,35 @@
+"""All views there are, and all their queries."""
+
+from __future__ import annotations
+
+from projections import audit_trail, balances, epochs, members, nodes, scores, usage
+from projections.audit_trail import RecordReader
+from projections.queries import ViewReader
+from projections.routes import QueryRoute
+from projections.view import View
+
+
+def views() -> tuple[View, ...]:
+    """Return every view, by name."""
+    return (
+        audit_trail.VIEW,
+        balances.VIEW,
+        epochs.VIEW,
+        members.VIEW,
+        nodes.VIEW,
+        scores.VIEW,
+        usage.VIEW,
+    )
+
+
+def routes(reader: ViewReader, records: RecordReader) -> tuple[QueryRoute, ...]:
+    """Return every view's queries; `records` reads the stored bytes for the audit trail."""
+    return (
+        *audit_trail.routes(reader, records),
+        *balances.routes(reader),
+        *epochs.routes(reader),
+        *members.routes(reader),
+        *nodes.routes(reader),
+        *scores.routes(reader),
+        *usage.routes(reader),
+    )

@@ -1,0 +1,53 @@
+"""How far every follower is behind: views by their own checkpoints, policies by those in their service's store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from events.store import Store
+from projections.store import ViewStore
+from projections.view import View
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyPlace:
+    """A policy as seen from here: whose it is, its published name, and which service's facts it follows."""
+
+    service: str
+    name: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lag:
+    """One follower on one channel: where it stands, where the channel ends, and what lies between."""
+
+    follower: str
+    channel: str
+    position: int
+    head: int
+
+    @property
+    def behind(self) -> int:
+        """How many facts it has not folded yet."""
+        return max(self.head - self.position, 0)
+
+
+async def lag(
+    stores: Mapping[str, Store], views: Iterable[View], view_store: ViewStore, policies: Iterable[PolicyPlace]
+) -> list[Lag]:
+    """Return the delay of every follower, in the order given. Raises StoreUnavailable."""
+    heads = {service: (await store.head()).position for service, store in stores.items()}
+    found = []
+    for view in views:
+        points = await view_store.checkpoints(view.follower)
+        for service in view.services:
+            position = points[service].position if service in points else 0
+            found.append(Lag(view.follower, service, position, heads[service]))
+    for policy in policies:
+        follower = f"policy/{policy.name}"
+        points = await stores[policy.service].checkpoints(follower)
+        position = points[policy.source].position if policy.source in points else 0
+        found.append(Lag(follower, policy.source, position, heads[policy.source]))
+    return found

@@ -1,0 +1,112 @@
+"""Answers queries: waits until a view is far enough, reads one moment of it, pages by cursor."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import msgspec
+import pydantic
+
+from projections.fold import positions_of
+from projections.routes import Answer, NotCaughtUp, NothingThere, Params, QueryContext
+from projections.store import Select, Snapshot, ViewStore
+from projections.view import Row, View
+
+WAIT_SECONDS: Final = 5.0
+"""How long a request with `Commons-At-Least` waits before it is told to come again."""
+_FIRST_PAUSE_SECONDS: Final = 0.02
+_LONGEST_PAUSE_SECONDS: Final = 0.2
+
+Body = Callable[[Any], dict[str, Any]]
+"""Turns a row into its JSON-able form. Amounts that may pass 2^53 become strings."""
+
+
+class Listing(Params):
+    """Parameters of every list."""
+
+    limit: int = pydantic.Field(default=100, ge=1, le=1_000)
+    cursor: str | None = pydantic.Field(default=None, max_length=2_000)
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """One moment of a view, and the positions it reflects by service."""
+
+    snapshot: Snapshot
+    positions: Mapping[str, int]
+
+
+class ViewReader:
+    """Reads views for queries."""
+
+    def __init__(self, store: ViewStore, wait_seconds: float = WAIT_SECONDS) -> None:
+        """Wait for `Commons-At-Least` at most `wait_seconds`."""
+        self._store = store
+        self._wait_seconds = wait_seconds
+
+    @asynccontextmanager
+    async def moment(self, view: View, context: QueryContext) -> AsyncIterator[Moment]:
+        """Read one moment of `view` that reflects what the request asks for; raises NotCaughtUp."""
+        await self._catch_up(view, context.at_least)
+        async with self._store.reading(view) as snapshot:
+            found = positions_of(await snapshot.checkpoints(view))
+            yield Moment(snapshot, {service: found.get(service, 0) for service in view.services})
+
+    async def _catch_up(self, view: View, at_least: Mapping[str, int]) -> None:
+        """Wait for positions of the services this view follows; those of others cannot change its answer."""
+        wanted = {service: position for service, position in at_least.items() if service in view.services}
+        pause, waited = _FIRST_PAUSE_SECONDS, 0.0
+        while wanted:
+            found = positions_of(await self._store.checkpoints(view.follower))
+            if all(found.get(service, 0) >= position for service, position in wanted.items()):
+                return
+            if waited >= self._wait_seconds:
+                behind = ", ".join(f"{name} at {found.get(name, 0)} of {place}" for name, place in wanted.items())
+                raise NotCaughtUp(f"the view {view.name} stands with {behind}")
+            await asyncio.sleep(pause)
+            waited += pause
+            pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
+
+    async def one(self, view: View, select: Select, context: QueryContext, body: Body) -> Answer:
+        """Answer with the only row `select` finds; raises NothingThere."""
+        async with self.moment(view, context) as moment:
+            rows = await moment.snapshot.select(replace(select, limit=1))
+        if not rows:
+            raise NothingThere(f"{view.name} has no such row")
+        return Answer(body(rows[0]), moment.positions)
+
+    async def page(self, view: View, select: Select, listing: Listing, context: QueryContext, body: Body) -> Answer:
+        """Answer with a page `{"items": [...], "next": cursor or None}` of the rows `select` finds."""
+        order = select.sorted_by
+        after = read_cursor(listing.cursor, select.table.row, order) if listing.cursor else None
+        async with self.moment(view, context) as moment:
+            rows = await moment.snapshot.select(replace(select, after=after, limit=listing.limit + 1))
+        more = len(rows) > listing.limit
+        rows = rows[: listing.limit]
+        following = cursor_after(rows[-1], order) if more else None
+        return Answer({"items": [body(row) for row in rows], "next": following}, moment.positions)
+
+
+def cursor_after(row: Row, order: tuple[str, ...]) -> str:
+    """Return the opaque text that names the place after `row`."""
+    raw = msgspec.json.encode([getattr(row, column) for column in order])
+    return base64.urlsafe_b64encode(raw).decode().rstrip("=")
+
+
+def read_cursor(text: str, row: type[Row], order: tuple[str, ...]) -> tuple[Any, ...]:
+    """Return the place a cursor names. Raises NothingThere when it is not a cursor of this list."""
+    types = {each.name: each.type for each in msgspec.structs.fields(row)}
+    try:
+        raw = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+        values = msgspec.json.decode(raw, type=list[Any])
+        if len(values) != len(order):
+            raise NothingThere("this cursor belongs to another list")
+        return tuple(msgspec.convert(value, types[column]) for value, column in zip(values, order, strict=True))
+    except (binascii.Error, ValueError, msgspec.MsgspecError) as error:
+        raise NothingThere("this is not a cursor of this list") from error

@@ -1,0 +1,1 @@
+"""Metering: what may be consumed, what was measured, and what it scores."""

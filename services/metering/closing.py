@@ -1,0 +1,137 @@
+"""What the close of an epoch leaves behind: trials of the leases that ended in it, and a smaller state."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final, TypeVar
+
+from immutables import Map
+
+from events.metering import EpochClosed, Lease
+from events.values import DAY_MS, HOUR_MS
+from services.metering import steps
+from services.metering.batches import MAX_READING_MS
+from services.metering.folding import recorded
+from services.metering.reliability import LEASE_UNIT, add_trial
+from services.metering.state import LeaseState, Metering, Record
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+LATE_MS: Final = HOUR_MS
+"""A reading recorded later than this after its end is late."""
+
+KEPT_MS: Final = 35 * DAY_MS
+"""How long an ended lease stays known; older readings are refused anyway."""
+
+COVER_PERCENT: Final = 95
+"""A lease trial succeeds when readings cover at least this much of the lease on the device."""
+
+
+def last_epoch(state: Metering, start_ms: int, end_ms: int) -> int:
+    """Return the epoch whose close settles a lease; never one before the founding that no backfill closes."""
+    epoch = state.grid.epoch_of(max(start_ms, end_ms - 1))
+    owned = any(known.first_epoch <= epoch <= known.last_epoch for known in state.backfills.values())
+    return epoch if owned else max(epoch, state.first_live)
+
+
+def after_close(state: Metering, fact: EpochClosed, now_ms: int) -> Metering:
+    """Return the state after an epoch closed at recorded time `now_ms`."""
+    state = _settled(state, fact)
+    if fact.backfill is None:
+        state = replace(state, next_live=fact.epoch + 1)
+        return _without_old_leases(_without_old_usage(state, fact.end_ms, now_ms), now_ms)
+    known = state.backfills[fact.backfill]
+    state = replace(
+        state,
+        backfills=state.backfills.set(fact.backfill, replace(known, next_epoch=fact.epoch + 1)),
+        usage=_dropped(state.usage, fact.epoch),
+    )
+    return _without_leases_of(state, fact.epoch)
+
+
+def _settled(state: Metering, fact: EpochClosed) -> Metering:
+    """Add the epoch's cover to the leases that go on, and settle the trials of those that end in it."""
+    ended = state.ending.get(fact.epoch, frozenset())
+    covered, records = state.covered.mutate(), state.records
+    for key, raw in state.usage.get(fact.epoch, Map()).items():
+        if key[1] not in ended:
+            points = steps.load(raw)
+            covered[key] = covered.get(key, 0) + steps.covered_ms(points, fact.start_ms, fact.end_ms)
+    for lease_id in sorted(ended):
+        lease = state.leases[lease_id]
+        for device in lease.fact.devices:
+            key = (device.device, lease_id)
+            points = recorded(state.usage, fact.epoch, key)
+            total = covered.pop(key, 0) + steps.covered_ms(points, fact.start_ms, fact.end_ms)
+            if not _is_trial(lease):
+                continue
+            weight = min(LEASE_UNIT, lease.fact.share * (lease.end_ms - lease.fact.start_ms))
+            kept = total * 100 >= COVER_PERCENT * (lease.end_ms - lease.fact.start_ms)
+            kept = kept and not (lease.cancelled and _gap_at_end(state, lease, device.device))
+            if kept and lease.fact.linked is not None:
+                continue  # serving oneself proves nothing; failing oneself does
+            tick = state.grid.tick_of(lease.end_ms)
+            won, lost = (weight, 0) if kept else (0, weight)
+            for subject in (device.device, lease.fact.owner):
+                record = records.get(subject, Record())
+                records = records.set(subject, replace(record, leases=add_trial(record.leases, tick, won, lost)))
+    return replace(state, covered=covered.finish(), records=records)
+
+
+def _is_trial(lease: LeaseState) -> bool:
+    return lease.fact.kind == "gpu" and lease.end_ms > lease.fact.start_ms
+
+
+def _gap_at_end(state: Metering, lease: LeaseState, device: str) -> bool:
+    """Tell whether readings cover less than 95 % of the last hour before a cancellation."""
+    start = max(lease.fact.start_ms, lease.end_ms - HOUR_MS)
+    grid = state.grid
+    total = sum(
+        steps.covered_ms(recorded(state.usage, epoch, (device, lease.fact.lease)), start, lease.end_ms)
+        for epoch in range(grid.epoch_of(start), grid.epoch_of(lease.end_ms - 1) + 1)
+    )
+    return total * 100 < COVER_PERCENT * (lease.end_ms - start)
+
+
+def _without_old_usage(state: Metering, end_ms: int, now_ms: int) -> Metering:
+    """Forget closed live epochs that no reading in time can touch and no lease's last hour can reach."""
+    settled = min(now_ms - LATE_MS - MAX_READING_MS, end_ms - HOUR_MS)
+    first = state.first_kept
+    usage, paid = state.usage, state.paid
+    while first < state.next_live and state.grid.end(first) <= settled:
+        usage, paid = _dropped(usage, first), _dropped(paid, first)
+        for lease in state.ending.get(first, frozenset()):
+            state = without_booking(state, state.leases[lease].fact)
+        first += 1
+    touched = frozenset(epoch for epoch in state.touched if epoch >= first)
+    return replace(state, usage=usage, paid=paid, first_kept=first, touched=touched)
+
+
+def _without_old_leases(state: Metering, now_ms: int) -> Metering:
+    limit = state.grid.epoch_of(now_ms - KEPT_MS)
+    for epoch in sorted(epoch for epoch in state.ending if state.first_live <= epoch < min(limit, state.first_kept)):
+        state = _without_leases_of(state, epoch)
+    return state
+
+
+def _without_leases_of(state: Metering, epoch: int) -> Metering:
+    leases = state.leases.mutate()
+    for lease_id in state.ending.get(epoch, frozenset()):
+        state = without_booking(state, leases.pop(lease_id).fact)
+    return replace(state, leases=leases.finish(), ending=_dropped(state.ending, epoch))
+
+
+def without_booking(state: Metering, lease: Lease) -> Metering:
+    """Return the state without what a lease promised away."""
+    if lease.kind == "cpu":
+        rest = tuple(known for known in state.cpu_bookings.get(lease.node, ()) if known[4] != lease.lease)
+        bookings = state.cpu_bookings.set(lease.node, rest) if rest else _dropped(state.cpu_bookings, lease.node)
+        return replace(state, cpu_bookings=bookings)
+    rest = tuple(known for known in state.gpu_bookings.get(lease.node, ()) if known[4] != lease.lease)
+    bookings = state.gpu_bookings.set(lease.node, rest) if rest else _dropped(state.gpu_bookings, lease.node)
+    return replace(state, gpu_bookings=bookings)
+
+
+def _dropped(mapping: Map[K, V], key: K) -> Map[K, V]:
+    return mapping.delete(key) if key in mapping else mapping

@@ -1,0 +1,248 @@
+"""Folding metering's own facts. Never refuses, never reads a clock: rules live in `decide` only."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import singledispatch
+
+from immutables import Map
+
+from events import metering
+from events.catalog import Recorded
+from events.envelope import Fact
+from events.values import parse_units
+from services.metering import closing
+from services.metering.batches import read_batch, runs_without
+from services.metering.folding import fold
+from services.metering.grid import Grid
+from services.metering.performance import micro
+from services.metering.reliability import CHALLENGE_UNIT, add_trial
+from services.metering.state import (
+    Backfill,
+    Booking,
+    DeviceClass,
+    LeaseState,
+    Metering,
+    Paid,
+    Project,
+    Record,
+    Result,
+    Standing,
+)
+
+RESULTS_KEPT = 1_000
+"""Results kept per device: years of daily challenges, far more than any factor looks back."""
+
+
+def evolve(state: Metering, recorded: Recorded) -> Metering:
+    """Fold one fact."""
+    return _apply(recorded.fact, state, recorded)
+
+
+@singledispatch
+def _apply(_fact: Fact, state: Metering, _recorded: Recorded) -> Metering:
+    return state
+
+
+@_apply.register
+def _(fact: metering.RulesAdopted, state: Metering, _recorded: Recorded) -> Metering:
+    live = fact.first_live_epoch
+    return replace(
+        state,
+        rules=fact,
+        grid=Grid(fact.epoch_zero_ms, fact.epoch_ms),
+        first_live=live,
+        next_live=max(live, state.next_live),
+        first_kept=max(live, state.first_kept),
+    )
+
+
+@_apply.register
+def _(fact: metering.TableInForce, state: Metering, _recorded: Recorded) -> Metering:
+    kind = fact.table.work_class
+    return replace(state, tables=state.tables.set(kind, (*state.tables.get(kind, ()), fact)))
+
+
+@_apply.register
+def _(fact: metering.QuotaGranted, state: Metering, _recorded: Recorded) -> Metering:
+    known = state.projects.get(fact.project)
+    project = Project(
+        fact.project,
+        fact.owner,
+        fact.guild,
+        fact.size_class,
+        fact.work_class,
+        parse_units(fact.gpu_micro_rgpu_hours) + (known.gpu_micro_rgpu_hours if known else 0),
+        parse_units(fact.cpu_milli_core_hours) + (known.cpu_milli_core_hours if known else 0),
+    )
+    return replace(state, projects=state.projects.set(fact.project, project))
+
+
+@_apply.register
+def _(fact: metering.BackfillNamed, state: Metering, _recorded: Recorded) -> Metering:
+    first, last = state.grid.epoch_of(fact.start_ms), state.grid.epoch_of(fact.end_ms - 1)
+    backfill = Backfill(
+        fact.backfill,
+        fact.start_ms,
+        fact.end_ms,
+        fact.node_count,
+        fact.nodes_sha256,
+        fact.sources,
+        first,
+        # Epochs from the founding on are live: they wait for the backfill, and emission pays them.
+        min(last, state.first_live - 1),
+        first,
+    )
+    return _with_backfill(state, backfill)
+
+
+@_apply.register
+def _(fact: metering.BackfillNodesNamed, state: Metering, _recorded: Recorded) -> Metering:
+    known = state.backfills[fact.backfill]
+    nodes = (*known.nodes, *fact.nodes) if fact.page else fact.nodes
+    return _with_backfill(state, replace(known, pages=fact.page + 1, nodes=nodes))
+
+
+@_apply.register
+def _(fact: metering.BackfillOpened, state: Metering, _recorded: Recorded) -> Metering:
+    known = state.backfills[fact.backfill]
+    return _with_backfill(state, replace(known, opened=True, nodes=(), members=frozenset(known.nodes)))
+
+
+@_apply.register
+def _(fact: metering.BackfillClosed, state: Metering, _recorded: Recorded) -> Metering:
+    return _with_backfill(state, replace(state.backfills[fact.backfill], closed=True))
+
+
+def _with_backfill(state: Metering, backfill: Backfill) -> Metering:
+    return replace(state, backfills=state.backfills.set(backfill.backfill, backfill))
+
+
+@_apply.register
+def _(fact: metering.LeasesOpened, state: Metering, _recorded: Recorded) -> Metering:
+    leases, ending = state.leases.mutate(), state.ending
+    project = state.projects[fact.project]
+    for lease in fact.leases:
+        leases[lease.lease] = LeaseState(lease, fact.project, lease.end_ms)
+        epoch = closing.last_epoch(state, lease.start_ms, lease.end_ms)
+        ending = ending.set(epoch, ending.get(epoch, frozenset()) | {lease.lease})
+        charged = parse_units(lease.charged)
+        if lease.kind == "cpu":
+            project = replace(project, cpu_milli_core_hours=project.cpu_milli_core_hours - charged)
+        else:
+            project = replace(project, gpu_micro_rgpu_hours=project.gpu_micro_rgpu_hours - charged)
+        state = _booked(state, lease)
+    projects = state.projects.set(project.slug, project)
+    return replace(state, leases=leases.finish(), ending=ending, projects=projects)
+
+
+def booking(lease: metering.Lease) -> Booking:
+    """Return what a lease promises away of its node's capacity."""
+    return (lease.start_ms, lease.end_ms, lease.share, tuple(device.device for device in lease.devices), lease.lease)
+
+
+def _booked(state: Metering, lease: metering.Lease) -> Metering:
+    if lease.kind == "cpu":
+        known = state.cpu_bookings.get(lease.node, ())
+        return replace(state, cpu_bookings=state.cpu_bookings.set(lease.node, (*known, booking(lease))))
+    known = state.gpu_bookings.get(lease.node, ())
+    return replace(state, gpu_bookings=state.gpu_bookings.set(lease.node, (*known, booking(lease))))
+
+
+@_apply.register
+def _(fact: metering.LeaseCancelled, state: Metering, _recorded: Recorded) -> Metering:
+    known = state.leases[fact.lease]
+    lease = known.fact
+    state = closing.without_booking(state, lease)
+    if fact.at_ms > lease.start_ms:
+        state = _booked(state, replace_end(lease, fact.at_ms))
+    before = closing.last_epoch(state, lease.start_ms, known.end_ms)
+    after = closing.last_epoch(state, lease.start_ms, fact.at_ms)
+    ending = state.ending.set(before, state.ending.get(before, frozenset()) - {fact.lease})
+    ending = ending.set(after, ending.get(after, frozenset()) | {fact.lease})
+    project = state.projects[fact.project]
+    refunded = parse_units(fact.refunded)
+    if lease.kind == "cpu":
+        project = replace(project, cpu_milli_core_hours=project.cpu_milli_core_hours + refunded)
+    else:
+        project = replace(project, gpu_micro_rgpu_hours=project.gpu_micro_rgpu_hours + refunded)
+    return replace(
+        state,
+        leases=state.leases.set(fact.lease, replace(known, end_ms=fact.at_ms, cancelled=True)),
+        ending=ending,
+        projects=state.projects.set(project.slug, project),
+    )
+
+
+def replace_end(lease: metering.Lease, end_ms: int) -> metering.Lease:
+    """Return the lease with another end."""
+    fields = {name: getattr(lease, name) for name in lease.__struct_fields__}
+    return metering.Lease(**{**fields, "end_ms": end_ms})
+
+
+@_apply.register
+def _(fact: metering.ReadingsRecorded, state: Metering, _recorded: Recorded) -> Metering:
+    batch = read_batch(fact.jws)
+    runs = batch.runs
+    if fact.rejected or fact.late:
+        left_out = {index for indexes in (fact.rejected or {}).values() for index in indexes}
+        runs = runs_without(fact.jws, left_out.union(fact.late))
+    usage, closed = fold(state, runs, batch.devices, batch.leases)
+    return replace(state, usage=usage, touched=state.touched | closed)
+
+
+@_apply.register
+def _(fact: metering.ChallengeResultsRecorded, state: Metering, _recorded: Recorded) -> Metering:
+    results, records = state.results, state.records
+    for result, passed in zip(fact.results, fact.passed, strict=True):
+        throughput = None if result.throughput is None else micro(result.throughput)
+        kept = Result(result.end_ms, result.challenge, result.benchmark, result.work_class, throughput, passed)
+        known = sorted((*results.get(result.device, ()), kept), key=_by_date)
+        results = results.set(result.device, tuple(known[-RESULTS_KEPT:]))
+        tick = state.grid.tick_of(result.end_ms)
+        won, lost = (CHALLENGE_UNIT, 0) if passed else (0, CHALLENGE_UNIT)
+        for subject in (result.device, fact.owner):
+            record = records.get(subject, Record())
+            records = records.set(subject, replace(record, challenges=add_trial(record.challenges, tick, won, lost)))
+    return replace(state, results=results, records=records)
+
+
+def _by_date(result: Result) -> tuple[int, str, str]:
+    return (result.end_ms, result.challenge, result.benchmark)
+
+
+@_apply.register
+def _(fact: metering.ReliabilityChanged, state: Metering, _recorded: Recorded) -> Metering:
+    standing = Standing(fact.after_ppm, fact.owner)
+    return replace(state, standings=state.standings.set(fact.subject, standing))
+
+
+@_apply.register
+def _(fact: metering.EpochPaged, state: Metering, _recorded: Recorded) -> Metering:
+    if fact.epoch < state.first_live:
+        return state
+    return _with_paid(state, fact.epoch, fact.nodes)
+
+
+@_apply.register
+def _(fact: metering.LateUsageScored, state: Metering, _recorded: Recorded) -> Metering:
+    return _with_paid(state, fact.epoch, fact.nodes)
+
+
+def _with_paid(state: Metering, epoch: int, nodes: tuple[metering.NodeScore, ...]) -> Metering:
+    paid = state.paid.get(epoch, Map()).mutate()
+    for node in nodes:
+        for score in node.devices:
+            key: DeviceClass = (score.device, score.work_class)
+            known = paid.get(key)
+            paid[key] = Paid(
+                int(score.share_milli_ms) + (known.share_milli_ms if known else 0),
+                known.performance_factor if known else score.performance_factor,
+                known.reliability_ppm if known else score.reliability_ppm,
+            )
+    return replace(state, paid=state.paid.set(epoch, paid.finish()))
+
+
+@_apply.register
+def _(fact: metering.EpochClosed, state: Metering, recorded: Recorded) -> Metering:
+    return closing.after_close(state, fact, recorded.time_ms)

@@ -1,0 +1,178 @@
+"""What an epoch counts: per device and class the counted share, per node the Compute Score (METERING "Epochs").
+
+Counted share at an instant = min(lease share, reading); where a device's readings sum above the whole device it is 0
+for every lease there. Three columns, never mixed: *offered* is the whole of every device with a lease or a reading in
+the epoch, *allocated* the counted share of leases that earn, *utilised* what readings say, lease by lease.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from immutables import Map
+
+from events.metering import DeviceScore, NodeScore
+from events.registry_terms import WorkClass
+from events.values import MILLI_MS_PER_GPU_HOUR, PF_UNIT, round_half_even
+from services.metering import steps
+from services.metering.performance import of_class, performance_factor
+from services.metering.reliability import EMPTY, is_new, reliability
+from services.metering.state import DeviceClass, DeviceLease, LeaseState, Metering, Record, Standing
+
+WHOLE_DEVICE = 1_000
+
+Factors = tuple[int, int]
+"""Performance factor x 10,000 and reliability in ppm."""
+
+PER_MICRO = MILLI_MS_PER_GPU_HOUR * PF_UNIT
+"""share_milli x ms x PF x R(ppm), divided by this, are micro reference-GPU-hours."""
+
+
+@dataclass(slots=True)
+class DeviceTally:
+    """A device in an epoch: what it counted per class (leases that earn), and what readings say."""
+
+    model: str
+    counted: dict[WorkClass, int] = field(default_factory=dict)
+    utilised: int = 0
+    over: list[tuple[int, int, int]] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class NodeTally:
+    """A node in an epoch."""
+
+    owner: str
+    devices: dict[str, DeviceTally] = field(default_factory=dict)
+
+
+def tally(state: Metering, epoch: int) -> dict[str, NodeTally]:
+    """Return every node with a lease or a reading in the epoch, sorted by id, its devices sorted too."""
+    start, end = state.grid.start(epoch), state.grid.end(epoch)
+    page: Map[DeviceLease, bytes] = state.usage.get(epoch, Map())
+    by_device: dict[str, list[tuple[LeaseState, steps.Points[int]]]] = {}
+    for lease in state.leases.values():
+        if lease.fact.kind == "gpu" and lease.fact.start_ms < end and lease.end_ms > start:
+            for device in lease.fact.devices:
+                raw = page.get((device.device, lease.fact.lease), b"")
+                by_device.setdefault(device.device, []).append((lease, steps.load(raw)))
+    nodes: dict[str, NodeTally] = {}
+    for device_id, read in by_device.items():
+        fact = read[0][0].fact
+        model = next(device.model for device in fact.devices if device.device == device_id)
+        node = nodes.setdefault(fact.node, NodeTally(fact.owner))
+        node.devices[device_id] = _device(model, read, start, end)
+    for node in nodes.values():
+        node.devices = dict(sorted(node.devices.items()))
+    return dict(sorted(nodes.items()))
+
+
+def _device(model: str, read: Sequence[tuple[LeaseState, steps.Points[int]]], start: int, end: int) -> DeviceTally:
+    found = DeviceTally(model)
+    if len(read) > 1:
+        found.over = steps.over([points for _, points in read], WHOLE_DEVICE)
+    for lease, points in read:
+        if not points:
+            continue
+        found.utilised += steps.amount(points, WHOLE_DEVICE, start, end)
+        if lease.fact.linked is not None:
+            continue
+        counted = steps.amount(points, lease.fact.share, start, end)
+        counted -= sum(steps.amount(points, lease.fact.share, since, until) for since, until, _ in found.over)
+        kind = lease.fact.work_class
+        found.counted[kind] = found.counted.get(kind, 0) + counted
+    return found
+
+
+def micro_rgpu_hours(weighted: int) -> int:
+    """Return the sum of share_milli x ms x PF x R(ppm) as micro reference-GPU-hours, rounded half-even, once."""
+    return round_half_even(weighted, PER_MICRO)
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """The reliability of devices and owners at an epoch's start, ppm, with which bound made it so."""
+
+    devices: Mapping[str, tuple[int, str]]
+    owners: Mapping[str, tuple[int, str]]
+
+    def of(self, device: str, owner: str) -> int:
+        """Return R: the lower of device and owner."""
+        return min(self.devices[device][0], self.owners[owner][0])
+
+
+def judge(state: Metering, epoch: int, owned: Iterable[tuple[str, str]]) -> Judged:
+    """Return the reliability at the epoch's start of `(device, owner)` pairs."""
+    assert state.rules is not None
+    grid, availability = state.grid, state.rules.rules.availability_trials
+    lowest = _lowest(state, epoch)
+    devices: dict[str, tuple[int, str]] = {}
+    owners: dict[str, tuple[int, str]] = {}
+    for device, owner in owned:
+        if owner not in owners:
+            owners[owner] = reliability(state.records.get(owner, Record()), grid, epoch, availability=availability)
+        record = state.records.get(device, Record())
+        found = reliability(record, grid, epoch, availability=availability)
+        if is_new(record, grid, epoch) and lowest.get(owner, EMPTY) < found[0]:
+            found = (lowest[owner], "owner's lowest device")
+        devices[device] = found
+    return Judged(devices, owners)
+
+
+def _lowest(state: Metering, epoch: int) -> Mapping[str, int]:
+    """Return the lowest reliability each owner's challenged devices were last seen with."""
+    lowest: dict[str, int] = {}
+    for subject, standing in state.standings.items():
+        if standing.owner is None or standing.ppm >= lowest.get(standing.owner, EMPTY):
+            continue
+        if not is_new(state.records.get(subject, Record()), state.grid, epoch):
+            lowest[standing.owner] = standing.ppm
+    return lowest
+
+
+def standing_of(state: Metering, subject: str, owner: str | None) -> Standing:
+    """Return what a subject stood at; the empty bound before it was ever needed."""
+    return state.standings.get(subject, Standing(EMPTY, owner))
+
+
+def factor_of(state: Metering, device: str, model: str, work_class: WorkClass, at_ms: int) -> int:
+    """Return the performance factor x 10,000 of a device for a class at an instant."""
+    table = of_class(state.tables.get(work_class, ()), at_ms)
+    return performance_factor(state.results.get(device, ()), table, model, at_ms)
+
+
+def node_score(node: str, tallied: NodeTally, factors: Mapping[DeviceClass, Factors], epoch_ms: int) -> NodeScore:
+    """Return a node's page entry; its score is rounded once."""
+    scores: list[DeviceScore] = []
+    weighted = 0
+    for device_id, device in tallied.devices.items():
+        for kind, counted in sorted(device.counted.items()):
+            factor, ppm = factors[device_id, kind]
+            weighted += counted * factor * ppm
+            scores.append(DeviceScore(device_id, kind, str(counted), factor, ppm))
+    return NodeScore(
+        node,
+        tallied.owner,
+        str(micro_rgpu_hours(weighted)),
+        str(WHOLE_DEVICE * epoch_ms * len(tallied.devices)),
+        str(sum(sum(device.counted.values()) for device in tallied.devices.values())),
+        str(sum(device.utilised for device in tallied.devices.values())),
+        tuple(scores),
+    )
+
+
+def factors_at(
+    state: Metering, epoch: int, tallied: Mapping[str, NodeTally], judged: Judged
+) -> dict[DeviceClass, Factors]:
+    """Return both factors of every device and class that counted something, frozen at the epoch's start."""
+    at_ms = state.grid.start(epoch)
+    return {
+        (device_id, kind): (
+            factor_of(state, device_id, device.model, kind, at_ms),
+            judged.of(device_id, node.owner),
+        )
+        for node in tallied.values()
+        for device_id, device in node.devices.items()
+        for kind in device.counted
+    }

@@ -1,0 +1,65 @@
+"""Taking note of an epoch's scores, page by page, until its closing fact says that they are all there."""
+
+from __future__ import annotations
+
+from immutables import Map
+
+from events.treasury import EpochScoresNoted, ScoredNode
+from events.values import ValueRefused, parse_units
+from services.kernel.decider import Context, Decision, Emit
+from services.treasury.commands import NoteEpochScores, SettleEpoch
+from services.treasury.decide.reading import the_stream
+from services.treasury.errors import ScoresAlreadyNoted, ScoresIncomplete
+from services.treasury.state import Book
+
+
+def note_epoch_scores(command: NoteEpochScores, state: Book, context: Context) -> Decision:
+    """Keep a page. Raises ScoresAlreadyNoted, and ScoresIncomplete for a page whose scores do not parse."""
+    pages = state.epochs.noted.get(command.epoch, Map())
+    if command.epoch in state.epochs.settled or command.page in pages:
+        raise ScoresAlreadyNoted(
+            f"page {command.page} of epoch {command.epoch} was noted", epoch=command.epoch, page=command.page
+        )
+    for node in command.scores:
+        score_of(node)
+    fact = EpochScoresNoted(command.epoch, command.page, command.page_fact, command.scores)
+    return Decision((Emit(the_stream(state, context), fact),), {"epoch": command.epoch, "page": command.page})
+
+
+def score_of(node: ScoredNode) -> int:
+    """Return a node's score in micro-rGPUh; raises ScoresIncomplete when it is no amount or below 0."""
+    try:
+        score = parse_units(node.micro_rgpu_hours)
+    except ValueRefused as error:
+        raise ScoresIncomplete(f"the score of {node.node} does not parse: {error}", node=node.node) from error
+    if score < 0:
+        raise ScoresIncomplete(f"the score of {node.node} is below 0", node=node.node)
+    return score
+
+
+def complete_scores(command: SettleEpoch, state: Book) -> list[tuple[ScoredNode, int]]:
+    """Return all nodes of the epoch with a score above 0, in node order.
+
+    Raises ScoresIncomplete unless exactly the pages of the closing fact were noted, no node stands in them twice and
+    their scores sum to its total: nothing is paid on a part of an epoch.
+    """
+    pages = state.epochs.noted.get(command.epoch, Map())
+    if len(pages) != command.pages:
+        raise ScoresIncomplete(
+            f"epoch {command.epoch} has {command.pages} pages, {len(pages)} were noted",
+            epoch=command.epoch,
+            pages=command.pages,
+            noted=len(pages),
+        )
+    nodes = sorted((node.node, node, score_of(node)) for page in pages.values() for node in page.scores)
+    if len({name for name, _, _ in nodes}) != len(nodes):
+        raise ScoresIncomplete(f"a node stands twice in the pages of epoch {command.epoch}", epoch=command.epoch)
+    total = sum(score for _, _, score in nodes)
+    if str(total) != command.micro_rgpu_hours:
+        raise ScoresIncomplete(
+            f"the scores of epoch {command.epoch} sum to {total}, its closing fact says {command.micro_rgpu_hours}",
+            epoch=command.epoch,
+            noted=str(total),
+            closed=command.micro_rgpu_hours,
+        )
+    return [(node, score) for _, node, score in nodes if score]

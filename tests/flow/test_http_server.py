@@ -1,0 +1,96 @@
+"""The edge on a real socket: a taken port, requests over the wire, a stop that lets requests in progress end."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+
+import httpx
+import pytest
+
+from infra.http.client import SignedClient
+from infra.http.server import PortTaken, bind, serving
+from tests.toy_edge import AwayStore, ToyEdge, toy_edge
+
+HOST = "127.0.0.1"
+
+
+def now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
+
+
+def client_of(edge: ToyEdge, url: str) -> SignedClient:
+    return SignedClient(url, edge.keys.member, patience_seconds=5)
+
+
+async def test_a_taken_port_says_which_and_what_to_set() -> None:
+    with bind(HOST, 0) as other:
+        port = other.getsockname()[1]
+        with pytest.raises(PortTaken, match=f"port {port} on 127.0.0.1 is taken.*COMMONS_LISTEN"):
+            bind(HOST, port)
+        with pytest.raises(PortTaken):
+            async with serving(None, HOST, port):
+                pass
+
+
+async def test_commands_and_queries_work_over_the_wire_and_the_port_is_free_afterwards() -> None:
+    port = free_port()
+    url = f"http://{HOST}:{port}"
+    async with toy_edge(public_url=url, clock=now_ms) as edge:
+        for total in (1, 2):
+            async with serving(edge.app, HOST, port) as address, client_of(edge, address) as client:
+                assert address == url
+                assert (await client.command("/v1/toy/count", {"name": "a"})).json()["total"] == total
+                view = await client.query("/v1/views/counts/a", {"limit": 5}, at_least={"toy": total})
+                assert view.json()["total"] == total
+
+
+async def test_a_huge_body_over_the_wire_is_refused() -> None:
+    port = free_port()
+    async with (
+        toy_edge(public_url=f"http://{HOST}:{port}", clock=now_ms) as edge,
+        serving(edge.app, HOST, port) as address,
+        httpx.AsyncClient() as client,
+    ):
+        headers = {"content-type": "application/json"}
+        response = await client.post(f"{address}/v1/toy/many", content=b"[" * 5_000_000, headers=headers)
+        assert response.status_code == 413
+        again = await client.post(f"{address}/v1/toy/many", content=b"[]", headers=headers)
+        assert again.status_code == 401, "the server goes on"
+
+
+async def test_a_request_in_progress_ends_before_the_server_does() -> None:
+    port = free_port()
+    store = AwayStore("toy")
+    async with toy_edge(store=store, public_url=f"http://{HOST}:{port}", clock=now_ms) as edge:
+        async with client_of(edge, f"http://{HOST}:{port}") as client:
+            async with serving(edge.app, HOST, port), store.session():
+                asking = asyncio.create_task(client.command("/v1/toy/count", {"name": "a"}))
+                await asyncio.sleep(0.3)
+                assert not asking.done()
+            assert (await asking).status_code == 200
+
+
+async def test_the_client_comes_back_when_the_server_does() -> None:
+    port = free_port()
+    url = f"http://{HOST}:{port}"
+    async with toy_edge(public_url=url, clock=now_ms) as edge, client_of(edge, url) as client:
+        asking = asyncio.create_task(client.command("/v1/toy/count", {"name": "a"}))
+        await asyncio.sleep(0.3)
+        async with serving(edge.app, HOST, port):
+            assert (await asking).json()["total"] == 1
+
+
+async def test_a_client_whose_patience_ends_says_that_nobody_answered() -> None:
+    async with toy_edge() as edge:
+        url = f"http://{HOST}:{free_port()}"
+        async with SignedClient(url, edge.keys.member, patience_seconds=0.3) as client:
+            with pytest.raises(httpx.ConnectError):
+                await client.command("/v1/toy/count", {"name": "a"})

@@ -1,0 +1,82 @@
+"""Default deny: every route names a permission, and every permission belongs to somebody."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from fastapi import FastAPI
+
+from infra.http.edge import LIVE_PATH, OPENAPI_PATH, READY_PATH, build_app, permissions
+from infra.http.nonces import MemoryNonces
+from infra.http.parts import Settings, make_parts
+from projections.routes import QueryRoute
+from services.kernel.acks import Acknowledger
+from services.kernel.directory import Directory
+from services.kernel.roles import ROLES, permits
+from tests.toy_edge import PUBLIC_URL, NameParams, ToyEdge, command_routes, toy_edge
+
+OPEN = {("GET", LIVE_PATH), ("GET", READY_PATH), ("GET", OPENAPI_PATH)}
+"""The only routes that anyone may call without asking for anything."""
+
+
+def judge(app: FastAPI) -> None:
+    """Fail on a route without a permission, on an unknown one, and on one that is public without being listed here."""
+    found = permissions(app)
+    assert found
+    for route, permission in found.items():
+        assert permission in ROLES, f"{route} names no permission that somebody has"
+        assert permission != "public" or route in OPEN, f"{route} is open to the world"
+
+
+async def answers_nobody(edge: ToyEdge) -> None:
+    """Fail when a command route answers anyone who did not sign."""
+    async with edge.plain() as client:
+        for (method, path), permission in permissions(edge.app).items():
+            if permission in {"public", "views.read"}:
+                continue
+            target = re.sub(r"\{[^}]*\}", "x", path)
+            response = await client.request(method, target, json={})
+            assert response.status_code == 401, (method, path, response.text)
+
+
+async def test_every_route_of_the_toy_names_a_permission_and_answers_nobody_else() -> None:
+    async with toy_edge() as edge:
+        judge(edge.app)
+        await answers_nobody(edge)
+        assert len(permissions(edge.app)) == len(command_routes()) + 1 + len(OPEN)
+
+
+async def test_the_judge_sees_a_route_somebody_forgot() -> None:
+    async with toy_edge() as edge:
+
+        async def forgotten() -> None:
+            """Named by no permission."""
+
+        edge.app.add_api_route("/v1/forgotten", forgotten)
+        with pytest.raises(AssertionError, match="forgotten"):
+            judge(edge.app)
+
+
+async def test_a_route_with_a_permission_nobody_listed_does_not_start() -> None:
+    async with toy_edge() as edge:
+
+        async def ready() -> list[str]:
+            return []
+
+        parts = make_parts(
+            Settings(PUBLIC_URL),
+            appenders={},
+            feed=edge.feed,
+            acknowledger=Acknowledger.of(edge.keys.member),
+            nonces=MemoryNonces(edge.clock),
+            now_ms=edge.clock,
+            ready=ready,
+        )
+        query = QueryRoute("x", "/v1/views/x", "views.raed", NameParams, ready)  # type: ignore[arg-type]
+        with pytest.raises(AssertionError, match="views.raed"):
+            build_app(parts, {}, [query])
+
+
+def test_what_is_listed_nowhere_is_nobodys() -> None:
+    assert not permits(Directory(), "member/1", "no.such")  # type: ignore[arg-type]

@@ -1,0 +1,109 @@
+"""Naive second models: the same rules written as slowly and plainly as possible, to check every answer against."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from fractions import Fraction
+from math import floor
+
+
+class BookRefused(Exception):
+    """The model refuses; nothing changed."""
+
+
+class BookModel:
+    """The treasury's book with dictionaries and fractions. A score list is [(node, owner, micro-rGPUh)]."""
+
+    def __init__(self, cap: int, emission: int, late_ppm: int, rate_cap: int) -> None:
+        self.cap, self.emission, self.late_ppm, self.rate_cap = cap, emission, late_ppm, rate_cap
+        self.balances: dict[str, int] = {"pool/emission-reserve": 0}
+        self.owners: dict[str, str] = {}
+        self.minted = 0
+        self.burned = 0
+        self.funds: dict[str, int] = {}
+        self.rates: dict[int, Fraction] = {}
+        self.released: set[int] = set()
+
+    def open(self, account: str, owner: str) -> None:
+        if account in self.balances:
+            raise BookRefused(account)
+        self.balances[account] = 0
+        self.owners[account] = owner
+
+    def mint(self, account: str, amount: int) -> None:
+        self.balances[account] += amount
+        self.minted += amount
+
+    def post(self, actor: str, postings: Iterable[tuple[str, str, int]]) -> None:
+        after = dict(self.balances)
+        for debit, credit, amount in postings:
+            allowed = debit in after and credit in after and self.owners.get(debit) == actor and debit != credit
+            if not allowed or amount <= 0 or after[debit] < amount or credit.startswith("late-reserve/"):
+                raise BookRefused(f"{debit} to {credit}: {amount}")
+            after[debit] -= amount
+            after[credit] += amount
+        self.balances = after
+
+    def burn(self, actor: str, account: str, amount: int) -> None:
+        if self.owners.get(account) != actor or not 0 < amount <= self.balances[account]:
+            raise BookRefused(account)
+        self.balances[account] -= amount
+        self.burned += amount
+
+    def settle(self, epoch: int, scores: Sequence[tuple[str, str, int]], backfill: str | None) -> dict[str, int]:
+        """Return what each node earns; `paid + late reserve + kept = pool`."""
+        if epoch in self.rates:
+            raise BookRefused(str(epoch))
+        if backfill is None:
+            pool = min(self.emission, self.cap - (self.minted - self.burned))
+            self.minted += pool
+        else:
+            pool = min(self.funds[backfill], self.balances[f"fund/{backfill}"])
+            self.balances[f"fund/{backfill}"] -= pool
+        total = sum(score for _, _, score in scores)
+        reserve = floor(Fraction(pool * self.late_ppm, 1_000_000))
+        payable = min(pool - reserve, floor(Fraction(self.rate_cap * total, 1_000_000)))
+        pay = book_shares(payable, {node: score for node, _, score in scores})
+        for node, owner, _ in scores:
+            if pay[node]:
+                self.balances[owner] = self.balances.get(owner, 0) + pay[node]
+        self.balances[f"late-reserve/{epoch}"] = reserve
+        self.balances["pool/emission-reserve"] += pool - reserve - payable
+        self.rates[epoch] = Fraction(payable, total) if total else Fraction(self.rate_cap, 1_000_000)
+        return pay
+
+    def late(self, epoch: int, scores: Sequence[tuple[str, str, int]]) -> dict[str, int]:
+        """Return what each node's late usage earns; nothing after the release."""
+        if epoch not in self.rates:
+            raise BookRefused(str(epoch))
+        account = f"late-reserve/{epoch}"
+        reserve = self.balances[account]
+        pay = {node: floor(score * self.rates[epoch]) for node, _, score in scores}
+        whole = sum(pay.values())
+        if whole > reserve:
+            pay = {node: floor(Fraction(reserve * part, whole)) for node, part in pay.items()}
+        for node, owner, _ in scores:
+            if pay[node]:
+                self.balances[owner] = self.balances.get(owner, 0) + pay[node]
+                self.balances[account] -= pay[node]
+        return pay
+
+    def release(self, epoch: int) -> None:
+        self.balances["pool/emission-reserve"] += self.balances[f"late-reserve/{epoch}"]
+        self.balances[f"late-reserve/{epoch}"] = 0
+        self.released.add(epoch)
+
+
+def book_shares(whole: int, weights: dict[str, int]) -> dict[str, int]:
+    """Divide `whole` by weight: floors, then one unit at a time to the largest fraction left, ties by name."""
+    total = sum(weights.values())
+    if not total:
+        return dict.fromkeys(weights, 0)
+    ideal = {name: Fraction(whole * weight, total) for name, weight in weights.items()}
+    parts = {name: floor(part) for name, part in ideal.items()}
+    waiting = sorted(weights)
+    while sum(parts.values()) < whole:
+        first = max(waiting, key=lambda name: ideal[name] - parts[name])
+        waiting.remove(first)
+        parts[first] += 1
+    return parts

@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.kernel.errors import MalformedRequest
+from services.kernel.strict_json import MAX_INTEGER, parse_json
+
+
+@pytest.mark.parametrize(
+    ("raw", "value"),
+    [
+        (b"null", None),
+        (b' \t\r\n{"a" : [1, -2, true, false, "x"]}\n', {"a": [1, -2, True, False, "x"]}),
+        (b'"\\ud83d\\ude00\\u00e9\\"\\\\\\/"', '\U0001f600é"\\/'),
+        (b'"\\\\u0000"', "\\u0000"),
+        (str(MAX_INTEGER).encode(), MAX_INTEGER),
+        (str(-MAX_INTEGER).encode(), -MAX_INTEGER),
+        (b"[" * 32 + b"]" * 32, None),
+        ('"日本"'.encode(), "日本"),
+        (b"{}", {}),
+    ],
+)
+def test_plain_json_is_taken(raw: bytes, value: Any) -> None:
+    parsed = parse_json(raw)
+    assert value is None or parsed == value
+
+
+@pytest.mark.parametrize(
+    ("raw", "told"),
+    [
+        (b"", "not JSON"),
+        (b"{'a':1}", "not JSON"),
+        (b"[1,]", "not JSON"),
+        (b"01", "not JSON"),
+        (b"+1", "not JSON"),
+        (b"1 2", "not JSON"),
+        (b"NaN", "not JSON"),
+        (b"-Infinity", "not JSON"),
+        (b"1.0", "no integer"),
+        (b"-0.0", "no integer"),
+        (b"1e2", "no integer"),
+        (b"9007199254740992", "2^53"),
+        (b"-9007199254740992", "2^53"),
+        (b"1" * 100_000, "2^53"),
+        (b'{"a":1,"a":1}', "'a' stands twice"),
+        (b'{"b":{"a":1,"\\u0061":2}}', "'a' stands twice"),
+        (b'"\x00"', "not JSON"),
+        (b'"\n"', "not JSON"),
+        (b'"\\n"', "U+000A"),
+        (b'"\\u0000"', "U+0000 in /"),
+        (b'{"a":["\\u0007"]}', "U+0007 in /a/0"),
+        (b'{"\\u0000":1}', "U+0000"),
+        (b'"\x7f"', "U+007F"),
+        (b'"\xc2\x85"', "U+0085"),
+        (b'"\\u0085"', "U+0085"),
+        (b'"\\ud800"', "U+D800"),
+        (b'"\\ude00\\ud83d"', "U+DE00"),
+        (b'{"\\ud800":1}', "U+D800"),
+        (b'"\xed\xa0\x80"', "UTF-8 at byte 1"),
+        (b'"\xc0\x80"', "UTF-8"),
+        (b"\xef\xbb\xbf1", "byte order mark"),
+        (b"[" * 33 + b"]" * 33, "32 levels"),
+        (b'{"a":' * 33 + b"1" + b"}" * 33, "32 levels"),
+        (b"[" * 4_000_000, "32 levels"),
+        (b"\x00", "not JSON"),
+        ("1".encode("utf-16"), "UTF-8"),
+    ],
+)
+def test_what_two_parsers_could_read_differently_is_refused(raw: bytes, told: str) -> None:
+    with pytest.raises(MalformedRequest) as refused:
+        parse_json(raw)
+    assert told in refused.value.detail
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers(-MAX_INTEGER, MAX_INTEGER) | st.text(st.characters(exclude_categories=("Cc", "Cs"))),
+    lambda inner: st.lists(inner, max_size=4)
+    | st.dictionaries(st.text(st.characters(exclude_categories=("Cc", "Cs"))), inner, max_size=4),
+    max_leaves=20,
+)  # fmt: skip
+
+
+@given(values, st.booleans())
+def test_every_value_without_floats_and_controls_comes_back_as_it_was(value: Any, ascii_only: bool) -> None:  # noqa: FBT001 - drawn
+    assert parse_json(json.dumps(value, ensure_ascii=ascii_only).encode()) == value
+
+
+@given(st.binary(max_size=60))
+def test_any_bytes_are_either_json_or_refused(raw: bytes) -> None:
+    try:
+        parse_json(raw)
+    except MalformedRequest:
+        pass
+    else:
+        json.loads(raw)
+
+
+def test_four_megabytes_are_read_in_a_moment() -> None:
+    bulk = json.dumps(["x" * 60_000] * 64).encode()
+    objects = json.dumps([{"a\n".strip(): "b", "c": index} for index in range(100_000)]).encode()
+    for raw, most_seconds in ((bulk, 0.25), (objects, 2.0)):
+        begun = time.perf_counter()
+        parse_json(raw)
+        assert time.perf_counter() - begun < most_seconds
