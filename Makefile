@@ -70,8 +70,9 @@ format: setup ## Format the code and mend what the linter can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-schemas: setup ## Write the JSON Schemas of facts that are new or not yet published
+schemas: setup ## Write the JSON Schemas: facts that are new or not yet published, and community.yaml
 	$(BIN)/python -m infra.schemas
+	$(BIN)/python -m infra.genesis_schema
 
 golden: setup ## Add the golden bytes of facts that have none yet
 	$(BIN)/python -m tests.golden.make

@@ -1,6 +1,6 @@
 """The JSON Schema of `community.yaml`, generated from the structs, so that editors check it while it is written.
 
-It differs from the schema of the document in the first fact (`events/schemas/commons.genesis.v1.json`) in two places: a
+It differs from the document in the first fact (`events/schemas/registry.community-founded.v1.json`) in two places: a
 key may be written as `derived`, and a performance table as `{shipped: <name>}`.
 """
 

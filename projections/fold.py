@@ -98,9 +98,9 @@ class Folder:
         index = 0
         try:
             for index, record in enumerate(records):
+                recorded = read(record)
                 if every is not None:
                     workspace.apply(every(record))
-                recorded = read(record)
                 if recorded is not None:
                     handler = handlers.get(type(recorded.fact))
                     if handler is not None:
@@ -117,9 +117,9 @@ class Folder:
         index = 0
         try:
             for index, record in enumerate(records):
+                recorded = read(record)
                 if every is not None:
                     found.append((index, tuple(every(record))))
-                recorded = read(record)
                 if recorded is not None:
                     handler = handlers.get(type(recorded.fact))
                     if handler is not None:

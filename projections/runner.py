@@ -7,10 +7,10 @@ import hashlib
 import logging
 from typing import Final
 
-from events.bus import Bus, Page
+from events.bus import Bus, Page, Subscription
 from events.catalog import Catalog
 from events.store import Checkpoint, Move, StoreError, StoreRewound
-from projections.fold import Folder, Poisoned, Workspace
+from projections.fold import Folder, Poisoned, Workspace, positions_of
 from projections.store import ViewStore
 from projections.view import View
 
@@ -28,6 +28,7 @@ class ViewRunner:
         self._store = store
         self._bus = bus
         self._folder = Folder(view, catalog)
+        self._reached: dict[str, int] = {}
         self.alarm: Poisoned | None = None
         """The fact this view cannot fold and therefore stands before; None while it flows."""
 
@@ -46,9 +47,14 @@ class ViewRunner:
                 _LOG.info("view %s waits: %s", self.view.name, error)
                 await asyncio.sleep(_RETRY_SECONDS)
 
-    async def _follow(self) -> None:
+    async def subscribe(self) -> Subscription:
+        """Continue where the view's checkpoints stand. Raises StoreRewound."""
         start = await self._store.checkpoints(self.view.follower)
-        subscription = await self._bus.subscribe(self.view.services, start)
+        self._reached = positions_of(start)
+        return await self._bus.subscribe(self.view.services, start)
+
+    async def _follow(self) -> None:
+        subscription = await self.subscribe()
         while self.alarm is None:
             page = await subscription.fetch(_POLL_SECONDS)
             if page is not None:
@@ -59,6 +65,9 @@ class ViewRunner:
 
         When a fact cannot be folded, everything before it is committed and `alarm` is set.
         """
+        page = unseen(page, self._reached.get(page.channel, 0))
+        if not page.records:
+            return
         try:
             await self._take(page)
         except Poisoned as poison:
@@ -79,3 +88,10 @@ class ViewRunner:
             await workspace.fetch(writer, changes)
             self._folder.apply(workspace, page.channel, page.records, changes)
             await workspace.write(writer)
+        self._reached[page.channel] = page.last
+
+
+def unseen(page: Page, reached: int) -> Page:
+    """Return what of the page lies beyond the offset already reached: a delivery may come again."""
+    again = max(min(reached, page.last) - page.before, 0)
+    return Page(page.channel, page.before + again, page.last, page.records[again:]) if again else page

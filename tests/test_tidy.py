@@ -35,11 +35,12 @@ DOMAINS: Final = [name for name in SERVICES if name != "kernel"]
 
 FUNCTION_LINES: Final = 50
 FILE_LINES: Final = 300
+SUITE_LINES: Final = 400
+"""Tests may be longer: the cases of one rule stand together."""
+
 LONG_FILES: Final = {
     "events/metering.py": "one service's facts stand together, each a few lines",
     "tests/contract/test_store.py": "the promises of the store, whole in one suite",
-    "tests/crash/test_embedded_postgres.py": "one supervisor's ways to die, side by side",
-    "tests/golden/samples.py": "one sample per fact type",
     "tests/test_tidy.py": "all house rules in one place",
 }
 """Files over the limit, each with its reason."""
@@ -73,6 +74,7 @@ ENTRY_POINTS: Final = {
     "infra.cli.__main__": "python -m infra.cli",
     "infra.background": "make up, down, logs",
     "infra.schemas": "make check, make schemas",
+    "infra.genesis_schema": "make schemas",
     "infra.memory": "the store without a database, for tests of rules",
     "infra.memory_views": "views without a database, for tests of rules",
     "infra.sample.generate": "makes the shipped sample; run by hand",
@@ -100,12 +102,11 @@ def test_a_function_fits_on_a_screen() -> None:
     )
 
 
-def test_a_file_over_300_lines_has_a_reason() -> None:
-    long = {module.where: module.text.count("\n") for module in OURS + TESTS}
-    assert not problems(
-        f"{where} has {lines} lines" for where, lines in long.items() if lines > FILE_LINES and where not in LONG_FILES
-    )
-    assert not problems(f"{where} needs no reason any more" for where in LONG_FILES if long.get(where, 0) <= FILE_LINES)
+def test_a_file_over_the_limit_has_a_reason() -> None:
+    lines = {module.where: module.text.count("\n") for module in OURS + TESTS}
+    over = [where for where in lines if lines[where] > (SUITE_LINES if where.startswith("tests/") else FILE_LINES)]
+    assert not problems(f"{where} has {lines[where]} lines" for where in over if where not in LONG_FILES)
+    assert not problems(f"{where} needs no reason any more" for where in LONG_FILES if where not in over)
 
 
 def test_no_file_is_a_drawer_for_everything() -> None:
@@ -366,7 +367,7 @@ def test_the_table_of_settings_is_the_one_of_the_code() -> None:
     text = (ROOT / "docs" / "operations.md").read_text()
     rows = dict(re.findall(r"^\| `(COMMONS_[A-Z_]+)` \| `([^`]*)` \|", text, re.MULTILINE))
     assert rows == {setting.name: setting.default for setting in settings.SETTINGS}
-    mentioned = set(re.findall(r"COMMONS_[A-Z_]*[A-Z]", text))
+    mentioned = set(re.findall(r"COMMONS_[A-Z_]*[A-Z]", text)) - {"COMMONS_TEST_DATABASE"}
     secrets = {f"{setting.name}_FILE" for setting in settings.SETTINGS if setting.secret}
     assert mentioned - set(rows) - secrets == set()
 

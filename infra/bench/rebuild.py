@@ -11,10 +11,9 @@ import hashlib
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from typing import Final
 
 import asyncpg  # type: ignore[import-untyped]
-import msgspec
 
 from events.envelope import Draft, encode_data, fact_id, open_record, seal_record
 from events.facts import catalog
@@ -132,11 +131,3 @@ async def bench_rebuild(
         "the library's ProjectionRunner",
         f">= {floor:,} facts/s",
     )
-
-
-def as_json(figure: Figure) -> bytes:
-    """Return a figure as one JSON object."""
-    return msgspec.json.encode(figure)
-
-
-__all__ = ["Any", "bench_rebuild", "ground", "rebuilding", "records"]

@@ -14,6 +14,7 @@ from events.genesis import (
     Currency,
     Epochs,
     Founder,
+    MeteringRules,
     PerformanceTable,
     Pool,
     Project,
@@ -90,6 +91,8 @@ def import_community(
         epochs=Epochs(zero=time_text(start_ms * 1_000), seconds=EPOCH_SECONDS),
         performance_tables=tuple(tables),
         resources=Resources(offered=("gpu", "cpu")),
+        # Models without a table entry get no results and would never be verified; they are active, at the floor of PF.
+        metering=MeteringRules(challenge_first=False),
         projects=(
             Project(
                 slug="openb",

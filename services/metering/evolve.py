@@ -12,8 +12,7 @@ from events.catalog import Recorded
 from events.envelope import Fact
 from events.values import parse_units
 from services.metering import closing
-from services.metering.batches import read_batch, runs_without
-from services.metering.folding import fold
+from services.metering.folding import Onto, fold_batch
 from services.metering.grid import Grid
 from services.metering.performance import micro
 from services.metering.reliability import CHALLENGE_UNIT, add_trial
@@ -182,13 +181,9 @@ def replace_end(lease: metering.Lease, end_ms: int) -> metering.Lease:
 
 @_apply.register
 def _(fact: metering.ReadingsRecorded, state: Metering, _recorded: Recorded) -> Metering:
-    batch = read_batch(fact.jws)
-    runs = batch.runs
-    if fact.rejected or fact.late:
-        left_out = {index for indexes in (fact.rejected or {}).values() for index in indexes}
-        runs = runs_without(fact.jws, left_out.union(fact.late))
-    usage, closed = fold(state, runs, batch.devices, batch.leases)
-    return replace(state, usage=usage, touched=state.touched | closed)
+    rejected = (index for indexes in (fact.rejected or {}).values() for index in indexes)
+    folded = fold_batch(Onto(state, fact.jws, frozenset(rejected).union(fact.late)))
+    return replace(state, usage=folded.usage, touched=state.touched | folded.closed)
 
 
 @_apply.register

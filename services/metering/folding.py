@@ -4,27 +4,14 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 
 from immutables import Map
 
 from services.metering import steps
-from services.metering.batches import Reading
-from services.metering.grid import Grid
+from services.metering.batches import Reading, read_batch, runs_without
 from services.metering.state import DeviceLease, LeaseState, Metering
-
-Portion = tuple[int, int, int, int]
-"""Epoch, start, end, level: a run, cut at the ends of epochs."""
-
-
-def cut(run: Reading, grid: Grid) -> Sequence[Portion]:
-    """Return a run cut at the ends of epochs."""
-    _, _, start, end, level = run
-    epoch, last = grid.epoch_of(start), grid.epoch_of(end - 1)
-    if epoch == last:
-        return ((epoch, start, end, level),)
-    return [
-        (number, max(start, grid.start(number)), min(end, grid.end(number)), level) for number in range(epoch, last + 1)
-    ]
 
 
 def is_kept(state: Metering, lease: LeaseState, epoch: int) -> bool:
@@ -34,30 +21,74 @@ def is_kept(state: Metering, lease: LeaseState, epoch: int) -> bool:
     return epoch >= state.first_kept
 
 
-def fold(
-    state: Metering, runs: Iterable[Reading], devices: Sequence[str], leases: Sequence[str]
-) -> tuple[Map[int, Map[DeviceLease, bytes]], frozenset[int]]:
-    """Return the usage with the runs laid over it, and the closed live epochs they fell in."""
+@dataclass(frozen=True, slots=True)
+class Folded:
+    """What a batch made of the usage: the closed live epochs it fell in, and whether a reading met another level."""
+
+    usage: Map[int, Map[DeviceLease, bytes]]
+    closed: frozenset[int]
+    met: bool
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Onto:
+    """A batch on top of one state, by the state's identity: it is decided and folded from the same one."""
+
+    state: Metering
+    jws: str
+    left_out: frozenset[int]
+
+    def __hash__(self) -> int:
+        return hash((id(self.state), self.jws, self.left_out))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Onto):
+            return NotImplemented
+        return self.state is other.state and self.jws == other.jws and self.left_out == other.left_out
+
+
+@lru_cache(maxsize=1)
+def fold_batch(onto: Onto) -> Folded:
+    """Return the usage with a batch's readings but for those left out. Remembers the last one, pure otherwise."""
+    batch = read_batch(onto.jws)
+    runs = runs_without(onto.jws, onto.left_out) if onto.left_out else batch.runs
+    return fold(onto.state, runs, batch.devices, batch.leases)
+
+
+def fold(state: Metering, runs: Iterable[Reading], devices: Sequence[str], leases: Sequence[str]) -> Folded:
+    """Return the usage with sorted runs laid over it, each cut at the ends of epochs."""
     grid = state.grid
     opened: dict[int, dict[DeviceLease, steps.Points[int]]] = {}
-    pair, key, lease = (-1, -1), ("", ""), None
+    device = lease = -1
+    key = ("", "")
+    held: LeaseState | None = None
+    since = until = 0
+    points: steps.Points[int] | None = None
+    met = False
     for run in runs:
-        if (run[0], run[1]) != pair:
-            pair = (run[0], run[1])
-            key = (devices[run[0]], leases[run[1]])
-            lease = state.leases[key[1]]
-        assert lease is not None
-        for epoch, start, end, level in cut(run, grid):
-            if is_kept(state, lease, epoch):
-                steps.lay(_opened(state, opened, epoch, key), start, end, level)
+        if run[1] != lease or run[0] != device:
+            device, lease = run[0], run[1]
+            key = (devices[device], leases[lease])
+            held = state.leases[key[1]]
+            since = until = 0
+        start, end, level = run[2], run[3], run[4]
+        while start < end:
+            if not since <= start < until:
+                assert held is not None
+                epoch = grid.epoch_of(start)
+                since, until = grid.start(epoch), grid.end(epoch)
+                points = _opened(state, opened, epoch, key) if is_kept(state, held, epoch) else None
+            if points is not None and steps.lay(points, start, min(end, until), level):
+                met = True
+            start = until
     usage = state.usage
     for epoch, changed in opened.items():
         page = usage.get(epoch, Map()).mutate()
-        for key, points in changed.items():
-            page[key] = points.tobytes()
+        for key, laid in changed.items():
+            page[key] = laid.tobytes()
         usage = usage.set(epoch, page.finish())
     closed = frozenset(epoch for epoch in opened if state.first_live <= epoch < state.next_live)
-    return usage, closed
+    return Folded(usage, closed, met)
 
 
 def _opened(

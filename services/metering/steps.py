@@ -26,8 +26,11 @@ def load(raw: bytes) -> Points[int]:
     return points
 
 
-def lay(points: Points[int], start: int, end: int, level: int) -> None:
-    """Lay one reading `[start, end)` over the function, in place; on an overlap the lower level stands."""
+def lay(points: Points[int], start: int, end: int, level: int) -> bool:
+    """Lay one reading `[start, end)` over the function, in place; on an overlap the lower level stands.
+
+    Returns whether it met another level.
+    """
     mark = level + 1
     first, stop = start << SHIFT, end << SHIFT
     i = bisect_left(points, first)
@@ -36,13 +39,14 @@ def lay(points: Points[int], start: int, end: int, level: int) -> None:
         # Nothing recorded at or after `start`: the last point, if any, ended earlier.
         points.append(first | mark)
         points.append(stop)
-        return
+        return False
     before = points[i - 1] & MARKS if i else 0
     if not before and points[i] > stop | MARKS:
         points[i:i] = array("q", (first | mark, stop))
-        return
+        return False
     j = bisect_left(points, stop, i)
     out: list[int] = []
+    met = False
     last = here = before
     time = first
     for point in points[i:j]:
@@ -52,6 +56,7 @@ def lay(points: Points[int], start: int, end: int, level: int) -> None:
             if new != last:
                 out.append(time | new)
                 last = new
+            met = met or here not in {0, mark}
             time = next_time
         here = point & MARKS
     new = mark if not here or mark < here else here
@@ -64,6 +69,7 @@ def lay(points: Points[int], start: int, end: int, level: int) -> None:
     elif here != last:
         out.append(stop | here)
     points[i:j] = array("q", out)
+    return met or here not in {0, mark}
 
 
 def disagrees(points: Points[int], start: int, end: int, level: int) -> bool:

@@ -13,7 +13,7 @@ from services.registry.keys import key_problem, possession_payload
 
 def routes() -> tuple[Route, ...]:
     """Return everything the registry answers to."""
-    return (*_member_routes(), *_node_routes(), *_steward_routes())
+    return (*_member_routes(), *_node_routes(), *_suspension_routes(), *_steward_routes())
 
 
 def _member_routes() -> tuple[CommandRoute, ...]:
@@ -58,24 +58,6 @@ def _node_routes() -> tuple[CommandRoute, ...]:
             summary="Lend a node to the pool.",
         ),
         CommandRoute(
-            "SuspendNode",
-            "/v1/registry/nodes/suspend",
-            "nodes.manage",
-            bodies.SuspensionBody,
-            lambda body, caller: commands.SuspendNode(body.node, body.cause, signed(caller)),
-            own_signature=True,
-            summary="Take a node out of placement for a while.",
-        ),
-        CommandRoute(
-            "ReinstateNode",
-            "/v1/registry/nodes/reinstate",
-            "nodes.manage",
-            bodies.SuspensionBody,
-            lambda body, caller: commands.ReinstateNode(body.node, body.cause, signed(caller)),
-            own_signature=True,
-            summary="End a suspension.",
-        ),
-        CommandRoute(
             "RetireNode",
             "/v1/registry/nodes/retire",
             "nodes.manage",
@@ -101,6 +83,29 @@ def _node_routes() -> tuple[CommandRoute, ...]:
             lambda body, _caller: commands.LabelNode(body.node, body.label),
             api_key=True,
             summary="Change your node's public label.",
+        ),
+    )
+
+
+def _suspension_routes() -> tuple[CommandRoute, ...]:
+    return (
+        CommandRoute(
+            "SuspendNode",
+            "/v1/registry/nodes/suspend",
+            "nodes.manage",
+            bodies.SuspensionBody,
+            lambda body, caller: commands.SuspendNode(body.node, body.cause, signed(caller)),
+            own_signature=True,
+            summary="Take a node out of placement for a while.",
+        ),
+        CommandRoute(
+            "ReinstateNode",
+            "/v1/registry/nodes/reinstate",
+            "nodes.manage",
+            bodies.SuspensionBody,
+            lambda body, caller: commands.ReinstateNode(body.node, body.cause, signed(caller)),
+            own_signature=True,
+            summary="End a suspension.",
         ),
     )
 

@@ -69,7 +69,8 @@ class House:
         bus = TailBus(self.stores)
         self.runners = [PolicyRunner(policy, self.appenders["treasury"], bus, self.catalog) for policy in made.policies]
         async with AsyncExitStack() as stack:
-            for part in (*self.appenders.values(), *self.runners):
+            parts: tuple[Appender[Any] | PolicyRunner, ...] = (*self.appenders.values(), *self.runners)
+            for part in parts:
                 stack.push_async_callback(_ended, asyncio.create_task(part.run()))
             yield
 

@@ -1,4 +1,4 @@
-"716e821d962e3309e756f13b54a2850d5f6ea387ba06680ad35863e4df8389fa""Bytes that were written once must be read for ever: one golden record per fact version."""
+"""Bytes that were written once must be read for ever: one golden record per fact version."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_the_maker_adds_what_is_missing_and_rewrites_nothing(tmp_path: Path) -> 
 
 
 def test_the_bytes_of_one_record_are_the_ones_the_design_shows() -> None:
-    "716e821d962e3309e756f13b54a2850d5f6ea387ba06680ad35863e4df8389fa""If this digest changes, every log ever written stops verifying."""
+    """If this digest changes, every log ever written stops verifying."""
     raw = (RECORDS / "registry.node-activated.v1.json").read_bytes()
     assert raw.startswith(b'{"specversion":"1.0","id":"')
     assert raw.endswith(b'"streamversion":"17","time":"2026-11-20T12:00:00.000000Z","position":"123456"}')

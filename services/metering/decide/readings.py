@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Final
 
@@ -10,11 +11,11 @@ from events.metering import ReadingsRecorded, RejectionCode
 from events.values import DAY_MS
 from services.kernel.decider import Context, Decision, Emit
 from services.metering import steps
-from services.metering.batches import Batch, Reading, form_code, read_batch, readings_of, runs_without
+from services.metering.batches import Batch, Reading, form_code, read_batch, readings_of
 from services.metering.closing import LATE_MS
 from services.metering.commands import RecordReadings
 from services.metering.errors import NoReadingStands, NotThisNode, UnknownNode
-from services.metering.folding import cut, recorded
+from services.metering.folding import Onto, fold_batch, recorded
 from services.metering.state import LeaseState, Metering
 
 MAX_AGE_MS: Final = 35 * DAY_MS
@@ -29,9 +30,9 @@ class _Judgement:
     late: list[int]
 
     @property
-    def left_out(self) -> set[int]:
+    def left_out(self) -> frozenset[int]:
         """The indexes that count nothing."""
-        return {index for indexes in self.rejected.values() for index in indexes}.union(self.late)
+        return frozenset(index for indexes in self.rejected.values() for index in indexes).union(self.late)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,15 +77,13 @@ def record_readings(command: RecordReadings, state: Metering, context: Context) 
     if node is None or node.status == "retired":
         raise UnknownNode("the registry knows no such node", node=batch.node)
     pairs = _pairs(batch, state, context, {device.device for device in node.fact.devices})
-    runs = batch.runs
     judgement = _Judgement({}, [])
-    if batch.malformed or not _all_in_order(runs, pairs):
+    if batch.malformed or not _all_in_order(batch.runs, pairs):
         judgement = _judge(batch, readings_of(command.jws), pairs)
         if sum(map(len, judgement.rejected.values())) == batch.count:
             raise NoReadingStands("every reading of the batch is bad", rejected=_sorted(judgement.rejected))
-        runs = runs_without(command.jws, judgement.left_out)
     conflicts: Sequence[int] = ()
-    if _any_disagrees(runs, batch, state):
+    if fold_batch(Onto(state, command.jws, judgement.left_out)).met:
         conflicts = _conflicts(batch, readings_of(command.jws), judgement.left_out, state)
     fact = ReadingsRecorded(
         batch.node,
@@ -174,29 +173,22 @@ def _judge(batch: Batch, readings: Sequence[Reading], pairs: _Pairs) -> _Judgeme
     return judgement
 
 
-def _any_disagrees(runs: Sequence[Reading], batch: Batch, state: Metering) -> bool:
-    pair, key = (-1, -1), ("", "")
+def _conflicts(batch: Batch, readings: Sequence[Reading], left_out: AbstractSet[int], state: Metering) -> Sequence[int]:
+    """Return the indexes of readings that meet another level recorded before this batch."""
     opened: dict[tuple[int, int, int], steps.Points[int]] = {}
-    for run in runs:
-        if (run[0], run[1]) != pair:
-            pair = (run[0], run[1])
-            key = (batch.devices[run[0]], batch.leases[run[1]])
-        for epoch, start, end, level in cut(run, state.grid):
-            points = opened.get((*pair, epoch))
+    found: list[int] = []
+    for index, (device, lease, start, end, level) in enumerate(readings):
+        if index in left_out:
+            continue
+        key = (batch.devices[device], batch.leases[lease])
+        for epoch in range(state.grid.epoch_of(start), state.grid.epoch_of(end - 1) + 1):
+            points = opened.get((device, lease, epoch))
             if points is None:
-                points = opened[*pair, epoch] = recorded(state.usage, epoch, key)
-            if points and steps.disagrees(points, start, end, level):
-                return True
-    return False
-
-
-def _conflicts(batch: Batch, readings: Sequence[Reading], left_out: set[int], state: Metering) -> Sequence[int]:
-    """Return the indexes of readings that meet another level recorded before."""
-    return [
-        index
-        for index, reading in enumerate(readings)
-        if index not in left_out and _any_disagrees((reading,), batch, state)
-    ]
+                points = opened[device, lease, epoch] = recorded(state.usage, epoch, key)
+            if steps.disagrees(points, start, end, level):
+                found.append(index)
+                break
+    return found
 
 
 def _backfill(pairs: _Pairs) -> str | None:
