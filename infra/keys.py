@@ -94,7 +94,7 @@ class KeyDirectory:
 
     def _make(self, path: Path) -> None:
         """Write a new secret whole before it gets its name, so that two processes at once agree on one."""
-        draft = path.with_suffix(f".{os.getpid()}.new")
+        draft = path.with_suffix(f".{secrets.token_hex(8)}.new")
         with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
             file.write(secrets.token_bytes(SEED_BYTES).hex())
             file.flush()

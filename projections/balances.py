@@ -23,6 +23,7 @@ class Account(Row):
     credited: int = 0
     debited: int = 0
     position: int = 0
+    closed: bool = False
 
 
 class Supply(Row):
@@ -39,6 +40,11 @@ SUPPLY: Final = Table("supply", Supply, ("symbol",))
 
 def _open(row: Account, owner: str, kind: str, position: int) -> None:
     row.owner, row.kind = owner, kind
+    row.position = max(position, row.position)
+
+
+def _close(row: Account, position: int) -> None:
+    row.closed = True
     row.position = max(position, row.position)
 
 
@@ -63,6 +69,10 @@ def _supply(row: Supply, minted: int, burned: int) -> None:
 
 def _opened(fact: treasury.AccountOpened, recorded: Recorded) -> Iterable[Change]:
     yield change(ACCOUNTS, fact.account, _open, fact.owner, fact.kind, recorded.position)
+
+
+def _closed(fact: treasury.AccountClosed, recorded: Recorded) -> Iterable[Change]:
+    yield change(ACCOUNTS, fact.account, _close, recorded.position)
 
 
 def _posted(fact: Any, recorded: Recorded) -> Iterable[Change]:
@@ -99,6 +109,7 @@ VIEW: Final = View(
     tables=(ACCOUNTS, SUPPLY),
     handlers={
         treasury.AccountOpened: _opened,
+        treasury.AccountClosed: _closed,
         treasury.SupplyMinted: _minted,
         treasury.SupplyBurned: _burned,
         treasury.TransactionPosted: _posted,
@@ -156,6 +167,7 @@ def account_body(row: Account) -> dict[str, Any]:
         "credited": str(row.credited),
         "debited": str(row.debited),
         "position": str(row.position),
+        "closed": row.closed,
     }
 
 

@@ -16,7 +16,7 @@ from projections.view import Change, Row, Table, View, change, json_text, put
 
 
 class Node(Row):
-    """A node. `devices` is JSON. Score and reliability are those of `epoch`, the latest that scored it.
+    """A node. `devices` and `suspensions` (those in force, sorted) are JSON. Score and reliability are those of `epoch`, the latest that scored it.
 
     Scores come from metering on a channel of its own, so a row may begin with them and learn its owner later.
     """
@@ -24,6 +24,7 @@ class Node(Row):
     node: str
     owner: str | None = None
     status: str | None = None
+    suspensions: str = "[]"
     zone: str | None = None
     label: str = ""
     devices: str = "[]"
@@ -64,11 +65,43 @@ def _registered(fact: registry.NodeRegistered, recorded: Recorded) -> Iterable[C
     yield change(NODES, fact.node, put, fields)
 
 
-def _status(status: str) -> Any:
-    def handler(fact: Any, _recorded: Recorded) -> Iterable[Change]:
-        yield change(NODES, fact.node, put, {"status": status})
+def _verify(row: Node) -> None:
+    row.status = "suspended" if row.suspensions != "[]" else "verified"
 
-    return handler
+
+def _suspend(row: Node, suspension: str) -> None:
+    row.status = "suspended"
+    row.suspensions = json_text(sorted({*msgspec.json.decode(row.suspensions), suspension}))
+
+
+def _reinstate(row: Node, suspension: str, status: str) -> None:
+    row.status = status
+    row.suspensions = json_text(sorted({*msgspec.json.decode(row.suspensions)} - {suspension}))
+
+
+def _verified(fact: registry.NodeVerified, _recorded: Recorded) -> Iterable[Change]:
+    yield change(NODES, fact.node, _verify)
+
+
+def _activated(fact: registry.NodeActivated, _recorded: Recorded) -> Iterable[Change]:
+    yield change(NODES, fact.node, put, {"status": "active"})
+
+
+def _suspended(fact: registry.NodeSuspended, _recorded: Recorded) -> Iterable[Change]:
+    yield change(NODES, fact.node, _suspend, suspension_of(fact))
+
+
+def _reinstated(fact: registry.NodeReinstated, _recorded: Recorded) -> Iterable[Change]:
+    yield change(NODES, fact.node, _reinstate, suspension_of(fact), fact.status)
+
+
+def _retired(fact: registry.NodeRetired, _recorded: Recorded) -> Iterable[Change]:
+    yield change(NODES, fact.node, put, {"status": "retired", "suspensions": "[]"})
+
+
+def suspension_of(fact: registry.NodeSuspended | registry.NodeReinstated) -> str:
+    """Return the name of one suspension: its cause, and the device where one is in dispute."""
+    return f"{fact.cause} {fact.device}" if fact.device else fact.cause
 
 
 def _labelled(fact: registry.NodeLabelled, _recorded: Recorded) -> Iterable[Change]:
@@ -103,11 +136,11 @@ VIEW: Final = View(
     tables=(NODES,),
     handlers={
         registry.NodeRegistered: _registered,
-        registry.NodeVerified: _status("verified"),
-        registry.NodeActivated: _status("active"),
-        registry.NodeSuspended: _status("suspended"),
-        registry.NodeReinstated: _status("active"),
-        registry.NodeRetired: _status("retired"),
+        registry.NodeVerified: _verified,
+        registry.NodeActivated: _activated,
+        registry.NodeSuspended: _suspended,
+        registry.NodeReinstated: _reinstated,
+        registry.NodeRetired: _retired,
         registry.NodeLabelled: _labelled,
         registry.NodeWindowStated: _window,
         registry.KeyRotated: _rotated,
@@ -151,6 +184,7 @@ def body(row: Node) -> dict[str, Any]:
     """Return a node as the API shows it."""
     shown: dict[str, Any] = msgspec.structs.asdict(row)
     shown["devices"] = msgspec.json.decode(row.devices)
+    shown["suspensions"] = msgspec.json.decode(row.suspensions)
     shown["window"] = {"from_hour": shown.pop("window_from_hour"), "to_hour": shown.pop("window_to_hour")}
     shown["micro_rgpu_hours"] = None if row.micro_rgpu_hours is None else str(row.micro_rgpu_hours)
     return shown

@@ -8,8 +8,8 @@ import logging
 from typing import Final
 
 from events.bus import Bus, Page, Subscription
-from events.catalog import Catalog
-from events.store import Checkpoint, Move, StoreError, StoreRewound
+from events.catalog import Catalog, UpgradeNeeded
+from events.store import Checkpoint, CheckpointMoved, Move, StoreError, StoreFull, StoreUnavailable
 from projections.fold import Folder, Poisoned, Workspace, positions_of
 from projections.store import ViewStore
 from projections.view import View
@@ -41,9 +41,7 @@ class ViewRunner:
             try:
                 await self._store.prepare(self.view)
                 await self._follow()
-            except StoreRewound:
-                raise
-            except StoreError as error:
+            except (StoreUnavailable, StoreFull, CheckpointMoved) as error:
                 _LOG.info("view %s waits: %s", self.view.name, error)
                 await asyncio.sleep(_RETRY_SECONDS)
 
@@ -74,8 +72,27 @@ class ViewRunner:
             if poison.index:
                 last = page.last - len(page.records) + poison.index
                 await self._take(Page(page.channel, page.before, last, page.records[: poison.index]))
-            self.alarm = poison
-            _LOG.exception("view %s stops: %s", self.view.name, poison)
+            self._stop(poison)
+        except (StoreError, UpgradeNeeded):
+            raise
+        except Exception as error:
+            # The database refuses a row (a number beyond 64 bits): fact by fact, to stop before the right one.
+            if len(page.records) > 1:
+                await self._one_by_one(page)
+            else:
+                poison = Poisoned(self.view.name, page.channel, 0, page.records[0].id)
+                poison.__cause__ = error
+                self._stop(poison)
+
+    def _stop(self, poison: Poisoned) -> None:
+        self.alarm = poison
+        _LOG.error("view %s stops: %s", self.view.name, poison, exc_info=poison)
+
+    async def _one_by_one(self, page: Page) -> None:
+        for index, record in enumerate(page.records):
+            if self.alarm is None:
+                before = page.last - len(page.records) + index
+                await self.take(Page(page.channel, before, before + 1, [record]))
 
     async def _take(self, page: Page) -> None:
         changes = self._folder.collect(page.channel, page.records)

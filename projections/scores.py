@@ -12,7 +12,7 @@ from events.catalog import Recorded
 from projections.queries import Listing, ViewReader
 from projections.routes import Answer, QueryContext, QueryRoute
 from projections.store import Select
-from projections.view import Change, Row, Table, View, append, change, json_text, put
+from projections.view import Change, Row, Table, View, change, json_text, put
 
 
 class Score(Row):
@@ -39,14 +39,14 @@ class LateScore(Row):
     epoch: int
     node: str
     scored_in: int
-    owner: str
-    micro_rgpu_hours: int
-    allocated_milli_ms: int
-    devices: str
+    owner: str | None = None
+    micro_rgpu_hours: int = 0
+    allocated_milli_ms: int = 0
+    devices: str = "[]"
 
 
 SCORES: Final = Table("scores", Score, ("epoch", "node"), indexes=(("node", "epoch"), ("owner", "epoch", "node")))
-LATE: Final = Table("late", LateScore, ("epoch", "node", "scored_in"), append_only=True)
+LATE: Final = Table("late", LateScore, ("epoch", "node", "scored_in"))
 
 
 def _paged(fact: metering.EpochPaged, _recorded: Recorded) -> Iterable[Change]:
@@ -64,16 +64,14 @@ def _paged(fact: metering.EpochPaged, _recorded: Recorded) -> Iterable[Change]:
 
 def _late(fact: metering.LateUsageScored, _recorded: Recorded) -> Iterable[Change]:
     for node in fact.nodes:
-        row = LateScore(
-            fact.epoch,
-            node.node,
-            fact.scored_in,
-            node.owner,
-            int(node.micro_rgpu_hours),
-            int(node.allocated_milli_ms),
-            json_text(node.devices),
-        )
-        yield append(LATE, row)
+        yield change(LATE, (fact.epoch, node.node, fact.scored_in), _add_late, node)
+
+
+def _add_late(row: LateScore, node: metering.NodeScore) -> None:
+    row.owner = node.owner
+    row.micro_rgpu_hours += int(node.micro_rgpu_hours)
+    row.allocated_milli_ms += int(node.allocated_milli_ms)
+    row.devices = json_text([*msgspec.json.decode(row.devices), *node.devices])
 
 
 def _add(row: Score, reward: int, late_reward: int) -> None:

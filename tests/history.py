@@ -100,8 +100,7 @@ def registered(number: int, owner: int) -> Entry:
 
 
 def posted(debit: str, credit: str, amount: int, number: int = 0) -> Entry:
-    posting = treasury.Posting(debit, credit, str(amount))
-    return "book/COMPUTE", treasury.TransactionPosted(f"transaction/{number}", (posting,))
+    return "book/COMPUTE", treasury.TransactionPosted(f"transaction/{number}", (posting(debit, credit, amount),))
 
 
 def minted(account: str, amount: int) -> Entry:
@@ -184,9 +183,18 @@ def closed(epoch: int, nodes: int) -> Entry:
 
 
 def paid(epoch: int, *numbers: int, amount: int = 700) -> Entry:
-    postings = tuple(treasury.Posting(f"epoch/{epoch}", member(number), str(amount)) for number in numbers)
+    postings = tuple(posting(f"epoch/{epoch}", member(number), amount) for number in numbers)
     nodes = tuple(node(number) for number in numbers)
     return "book/COMPUTE", treasury.RewardsPaid(epoch, 0, nodes, postings)
+
+
+def posting(debit: str, credit: str, amount: int) -> treasury.Posting:
+    return treasury.Posting(debit, credit, str(amount))
+
+
+def late_paid(epoch: int, number: int) -> Entry:
+    postings = (posting(f"late-reserve/{epoch}", member(number), 11),)
+    return "book/COMPUTE", treasury.LateRewardsPaid(epoch, "late", (node(number),), postings, "ungated")
 
 
 def settled(epoch: int) -> Entry:
@@ -222,6 +230,15 @@ def a_community(draw: Random, steps: int) -> Iterator[Entry]:
                 (node(number), registry.NodeActivated(node(number))),
                 (node(number), registry.NodeSuspended(node(number), "steward")),
                 ("book/COMPUTE", treasury.SupplyBurned("pool/community", "5", "a.b.c")),
+                (node(number), registry.NodeVerified(node(number), "fact")),
+                (node(number), registry.NodeReinstated(node(number), ("fact",), "steward", "active")),
+                (node(number), registry.NodeRetired(node(number), "a.b.c")),
+                (node(number), registry.NodeWindowStated(node(number), registry.Window(step % 24, 24), "a.b.c")),
+                (node(number), registry.KeyRotated(node(number), "old", PublicKey(f"kid-{step}", "y" * 43), "a", "b")),
+                (member(number), registry.KeyRotated(member(number), "old", PublicKey(f"k{step}", "z" * 43), "a", "b")),
+                ("book/COMPUTE", treasury.AccountClosed(f"epoch/{epoch}")),
+                late_paid(epoch, number),
+                ("book/COMPUTE", treasury.LateReserveReleased(epoch, (posting("late-reserve/1", "pool/x", 3),))),
                 ("book/COMPUTE", treasury.EpochPoolFunded(epoch, (), "1000")),
                 (
                     f"epoch/{epoch}",

@@ -62,6 +62,13 @@ class Instance:
         """The key of a founder of the demo community."""
         return member_key(KeyDirectory(self.home).secret("operator"), handle)
 
+    def give_operator_key(self, seed: bytes) -> None:
+        """Let this home's operator have that key, before anything is started."""
+        folder = self.home / "keys"
+        folder.mkdir(mode=0o700, parents=True)
+        (folder / "operator.key").touch(mode=0o600)
+        (folder / "operator.key").write_text(seed.hex())
+
     def names(self, realm: str) -> Names:
         return Names(KeyDirectory(self.home).secret("operator"), realm)
 

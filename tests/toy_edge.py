@@ -39,7 +39,7 @@ from tests import toy
 PUBLIC_URL = "https://commons.example"
 NOW_MS = 1_790_000_000_000
 GENESIS = "ab" * 32
-SECRET = "s3cret_with-dashes"  # noqa: S105
+SECRET = "s3cret_with-dashes"
 KEY_ID = "0123456789abcdef"
 
 
@@ -111,7 +111,7 @@ class Community3:
     member: Ed25519PrivateKey = field(default_factory=Ed25519PrivateKey.generate)
     steward: Ed25519PrivateKey = field(default_factory=Ed25519PrivateKey.generate)
     node: Ed25519PrivateKey = field(default_factory=Ed25519PrivateKey.generate)
-    limits: Limits = Limits()
+    limits: Limits = field(default_factory=Limits)
     public_views: bool = True
 
     @property
@@ -137,11 +137,20 @@ class Community3:
             Emit(
                 node,
                 registry.NodeRegistered(
-                    node, steward, public_key(raw_public(self.node)), "eu", (), 4_000, 8_000,
-                    registry.Window(), 1, True, "jws",
+                    node=node,
+                    owner=steward,
+                    key=public_key(raw_public(self.node)),
+                    zone="eu",
+                    devices=(),
+                    cpu_milli=4_000,
+                    memory_mib=8_000,
+                    window=registry.Window(),
+                    security_baseline=1,
+                    no_sensitive_data=True,
+                    authorization="jws",
                 ),
             ),
-        )  # fmt: skip
+        )
 
     def document(self) -> Community:
         return Community(

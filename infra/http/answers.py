@@ -55,8 +55,8 @@ def refused(parts: Parts, service: str, incoming: Incoming | None, error: Except
 
 def accepted(parts: Parts, service: str, incoming: Incoming, outcome: Accepted) -> Response:
     """Return the answer to an accepted command: its positions and what the decision answered."""
-    places = b'{"position":"%d","first":"%d"' % (outcome.last, outcome.first)
-    body = places + (b"," + outcome.answer[1:] if outcome.answer != b"{}" else b"}")
+    answer: dict[str, Any] = msgspec.json.decode(outcome.answer)
+    body = answer | {"position": str(outcome.last), "first": str(outcome.first)}
     headers = _headers(parts, service, incoming, outcome, None)
     if outcome.hit:
         headers[HIT] = "true"

@@ -72,6 +72,7 @@ class Group(Generic[S]):
     outcomes: dict[bytes, Outcome] = field(default_factory=dict)
     moves: list[Move] = field(default_factory=list)
     fresh: dict[str, int] = field(default_factory=dict)
+    founding_origin: str = ""
 
     def attempt(self, requests: Sequence[Request], moves: Sequence[Move]) -> Found | CommonsError:
         """Decide a unit, all or none; a refusal is returned, not raised."""
@@ -139,8 +140,9 @@ class Group(Generic[S]):
         self.state = self.service.evolve(self.state, recorded)
 
     def _origin(self, fact: Any) -> str:
-        """Return the community's origin; before the directory knows it, the founding fact itself names it."""
-        return self.directory.origin or getattr(getattr(fact, "community", None), "origin", "")
+        """Return the community's origin; before the directory knows it, the group's founding fact names it."""
+        self.founding_origin = getattr(getattr(fact, "community", None), "origin", self.founding_origin)
+        return self.directory.origin or self.founding_origin
 
 
 def sealer(time_us: int) -> Callable[[StoredEvent, int, int], bytes]:

@@ -164,17 +164,21 @@ def answer_element(answer: Mapping[str, Any], hit: bool) -> Mapping[str, Any]:  
 
 def routes() -> tuple[Route, ...]:
     """Return metering's routes."""
+    readings = BulkRoute(
+        "RecordReadings",
+        "/v1/metering/readings",
+        "readings.record",
+        MAX_BATCHES,
+        MAX_BATCH_BYTES,
+        read_element,
+        answer_element,
+        "Record up to 64 signed batches of readings",
+    )
+    return readings, *_lease_routes(), *_steward_routes()
+
+
+def _lease_routes() -> tuple[Route, ...]:
     return (
-        BulkRoute(
-            "RecordReadings",
-            "/v1/metering/readings",
-            "readings.record",
-            MAX_BATCHES,
-            MAX_BATCH_BYTES,
-            read_element,
-            answer_element,
-            "Record up to 64 signed batches of readings",
-        ),
         CommandRoute(
             "OpenLeases",
             "/v1/metering/leases",
@@ -193,6 +197,11 @@ def routes() -> tuple[Route, ...]:
             own_signature=True,
             summary="End a lease now",
         ),
+    )
+
+
+def _steward_routes() -> tuple[Route, ...]:
+    return (
         CommandRoute(
             "RecordChallengeResults",
             "/v1/metering/challenge-results",

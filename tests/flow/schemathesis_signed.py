@@ -124,7 +124,7 @@ def run_signed(base_url: str, key_of: KeyOf, genesis: str, *, max_examples: int 
     return found
 
 
-def _run(  # noqa: PLR0917
+def _run(
     operation: Any,
     mode: GenerationMode,
     base_url: str,

@@ -601,15 +601,18 @@ async def test_the_elements_of_a_bulk_share_one_commit(edge: ToyEdge) -> None:
 
 
 async def test_a_rate_limit_says_when_to_come_back() -> None:
-    async with toy_edge(Community3(limits=Limits(commands_per_minute=2))) as edge:
-        async with edge.client() as client, edge.client(edge.keys.steward) as other:
-            answers = [await client.command(COUNT, {"name": "a"}) for _ in range(3)]
-            assert [answer.status_code for answer in answers] == [200, 200, 429]
-            assert slug(answers[2]) == "too-many-requests"
-            assert answers[2].headers["retry-after"] == "1"
-            assert (await other.command(COUNT, {"name": "a"})).status_code == 200, "limits are per actor"
-            edge.clock.now_ms += 30_000
-            assert (await client.command(COUNT, {"name": "a"})).status_code == 200
+    async with (
+        toy_edge(Community3(limits=Limits(commands_per_minute=2))) as edge,
+        edge.client() as client,
+        edge.client(edge.keys.steward) as other,
+    ):
+        answers = [await client.command(COUNT, {"name": "a"}) for _ in range(3)]
+        assert [answer.status_code for answer in answers] == [200, 200, 429]
+        assert slug(answers[2]) == "too-many-requests"
+        assert answers[2].headers["retry-after"] == "1"
+        assert (await other.command(COUNT, {"name": "a"})).status_code == 200, "limits are per actor"
+        edge.clock.now_ms += 30_000
+        assert (await client.command(COUNT, {"name": "a"})).status_code == 200
 
 
 async def test_bytes_are_limited_too() -> None:
@@ -619,13 +622,16 @@ async def test_bytes_are_limited_too() -> None:
 
 
 async def test_those_who_do_not_sign_are_limited_by_address() -> None:
-    async with toy_edge(Community3(limits=Limits(queries_per_minute=2, commands_per_minute=2))) as edge:
-        async with edge.plain() as client, edge.client() as signed:
-            found = [(await client.get("/v1/views/counts/a")).status_code for _ in range(3)]
-            assert found == [404, 404, 429]
-            failed = [(await client.post(COUNT, json={"name": "a"})).status_code for _ in range(3)]
-            assert failed == [401, 401, 429]
-            assert (await signed.command(COUNT, {"name": "a"})).status_code == 200
+    async with (
+        toy_edge(Community3(limits=Limits(queries_per_minute=2, commands_per_minute=2))) as edge,
+        edge.plain() as client,
+        edge.client() as signed,
+    ):
+        found = [(await client.get("/v1/views/counts/a")).status_code for _ in range(3)]
+        assert found == [404, 404, 429]
+        failed = [(await client.post(COUNT, json={"name": "a"})).status_code for _ in range(3)]
+        assert failed == [401, 401, 429]
+        assert (await signed.command(COUNT, {"name": "a"})).status_code == 200
 
 
 @pytest.mark.parametrize(

@@ -69,13 +69,13 @@ async def test_a_huge_body_over_the_wire_is_refused() -> None:
 async def test_a_request_in_progress_ends_before_the_server_does() -> None:
     port = free_port()
     store = AwayStore("toy")
-    async with toy_edge(store=store, public_url=f"http://{HOST}:{port}", clock=now_ms) as edge:
-        async with client_of(edge, f"http://{HOST}:{port}") as client:
-            async with serving(edge.app, HOST, port), store.session():
-                asking = asyncio.create_task(client.command("/v1/toy/count", {"name": "a"}))
-                await asyncio.sleep(0.3)
-                assert not asking.done()
-            assert (await asking).status_code == 200
+    url = f"http://{HOST}:{port}"
+    async with toy_edge(store=store, public_url=url, clock=now_ms) as edge, client_of(edge, url) as client:
+        async with serving(edge.app, HOST, port), store.session():
+            asking = asyncio.create_task(client.command("/v1/toy/count", {"name": "a"}))
+            await asyncio.sleep(0.3)
+            assert not asking.done()
+        assert (await asking).status_code == 200
 
 
 async def test_the_client_comes_back_when_the_server_does() -> None:

@@ -74,7 +74,7 @@ async def test_a_route_with_a_permission_nobody_listed_does_not_start() -> None:
             ready=ready,
         )
         query = QueryRoute("x", "/v1/views/x", "views.raed", NameParams, ready)  # type: ignore[arg-type]
-        with pytest.raises(AssertionError, match="views.raed"):
+        with pytest.raises(AssertionError, match=r"views\.raed"):
             build_app(parts, {}, [query])
 
 

@@ -119,6 +119,7 @@ async def test_balances_follow_the_book_and_name_the_position_they_reflect(world
             "credited": "104",
             "debited": "30",
             "position": "4",
+            "closed": False,
         }
         assert answer.positions == {"treasury": 4}
         supply = await world.ask("balances.supply")
@@ -314,6 +315,18 @@ async def test_a_fact_that_cannot_be_folded_stops_its_view_before_it_and_no_othe
     async with world.following(repaired):
         await world.caught_up(repaired)
     assert await world.digest(repaired) == await world.digest(balances.VIEW)
+
+
+async def test_a_fact_whose_row_the_database_refuses_stops_its_view_before_it(world: World) -> None:
+    most = 2**63 - 1
+    await world.history.record(*(history.posted("a", "b", amount, amount) for amount in (1, 2, most, 3)))
+    async with world.following(balances.VIEW) as (runner,):
+        async with asyncio.timeout(10):
+            while runner.alarm is None:
+                await asyncio.sleep(0.02)
+    assert runner.alarm.position == 3
+    answer = await world.ask("balances.one", account="b", at_least={})
+    assert (answer.body["balance"], answer.positions) == ("3", {"treasury": 2})
 
 
 async def test_a_fact_of_an_unknown_type_stops_every_view_that_meets_it(world: World) -> None:

@@ -34,8 +34,8 @@ ADA: Final = member_id(b"ada".ljust(32))
 BEN: Final = member_id(b"ben".ljust(32))
 NODE: Final = node_id(b"node".ljust(32))
 DEVICE: Final = f"device/{identifier('sample.device', 'one')}"
-LEASE: Final = f"lease/{identifier('sample.lease', 'one')}"
-CHALLENGE: Final = f"challenge/{identifier('sample.challenge', 'one')}"
+LEASE: Final = identifier("sample.lease", "one")
+CHALLENGE: Final = identifier("sample.challenge", "one")
 SHA: Final = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 FACT_ID: Final = "7c1e5a52-0d5e-8c4b-9a3f-2f6f0c8f2d11"
 JWS: Final = "eyJhbGciOiJFZERTQSIsImtpZCI6InNhbXBsZSJ9.eyJzYW1wbGUiOnRydWV9.c2lnbmF0dXJl"
@@ -63,11 +63,12 @@ COMMUNITY: Final = Community(
         initial_supply="100000000000000",
         emission_per_epoch="10000000000",
         distribution=(
-            Pool(name="emission-reserve", share_ppm=600_000),
+            Pool(name="emission-reserve", share_ppm=550_000),
+            Pool(name="backfill-winter", share_ppm=50_000),
             Pool(name="founders", share_ppm=400_000, member="ada", vesting=Vesting()),
         ),
     ),
-    epochs=Epochs(zero="2026-01-01T00:00:00Z"),
+    epochs=Epochs(zero="2025-01-01T00:00:00Z"),
     performance_tables=(TABLE,),
     board=Board(seats=("ada", "ben"), non_technical=("ben",)),
     projects=(Project(slug="protein-folding", owner="ben", size_class="small", gpu_micro_rgpu_hours="500000000"),),
@@ -79,7 +80,7 @@ COMMUNITY: Final = Community(
             node_count=1,
             nodes_sha256=SHA,
             sources=(BackfillSource("usage.csv", SHA),),
-            fund="5000000000",
+            fund="5000000000000",
             pool_per_epoch="100000000",
         ),
     ),
@@ -136,23 +137,23 @@ SCORE: Final = metering.NodeScore(
 )
 
 METERING: Final[tuple[tuple[str, Fact], ...]] = (
-    ("rules", metering.RulesAdopted(1, ZERO, DAY, 2 * DAY, 323, MeteringRules())),
+    ("rules", metering.RulesAdopted(1, ZERO - 365 * DAY, DAY, 2 * DAY, 365, MeteringRules())),
     ("rules", metering.TableInForce(TABLE, SHA, ZERO)),
     (
         "project/protein-folding",
-        metering.QuotaGranted("project/protein-folding", BEN, "vision", "small", "infer", "500000000", "0", "genesis"),
+        metering.QuotaGranted("protein-folding", BEN, "vision", "small", "infer", "500000000", "0", "genesis"),
     ),
     (
         "backfill/winter",
-        metering.BackfillNamed("backfill/winter", ZERO - 31 * DAY, ZERO, 1, SHA, (BackfillSource("usage.csv", SHA),)),
+        metering.BackfillNamed("winter", ZERO - 31 * DAY, ZERO, 1, SHA, (BackfillSource("usage.csv", SHA),)),
     ),
-    ("backfill/winter", metering.BackfillNodesNamed("backfill/winter", 0, (NODE,))),
-    ("backfill/winter", metering.BackfillOpened("backfill/winter")),
-    ("backfill/winter", metering.BackfillClosed("backfill/winter")),
+    ("backfill/winter", metering.BackfillNodesNamed("winter", 0, (NODE,))),
+    ("backfill/winter", metering.BackfillOpened("winter")),
+    ("backfill/winter", metering.BackfillClosed("winter")),
     (
         "project/protein-folding",
         metering.LeasesOpened(
-            project="project/protein-folding",
+            project="protein-folding",
             consumer=BEN,
             leases=(
                 metering.Lease(
@@ -173,7 +174,7 @@ METERING: Final[tuple[tuple[str, Fact], ...]] = (
     ),
     (
         "project/protein-folding",
-        metering.LeaseCancelled("project/protein-folding", LEASE, ZERO + 1_800_000, "500000", JWS),
+        metering.LeaseCancelled("protein-folding", LEASE, ZERO + 1_800_000, "500000", JWS),
     ),
     (
         NODE,
@@ -197,15 +198,15 @@ METERING: Final[tuple[tuple[str, Fact], ...]] = (
             node_jws=JWS,
         ),
     ),
-    (NODE, metering.OverCapacityDetected(NODE, DEVICE, 323, ZERO, ZERO + 300_000, 1_500)),
-    (NODE, metering.ReliabilityChanged(DEVICE, 323, 911_100, 733_400, "a lease was covered less than 95 %")),
-    ("epoch/323", metering.EpochPaged(323, 0, (SCORE,))),
+    (NODE, metering.OverCapacityDetected(NODE, DEVICE, 365, ZERO, ZERO + 300_000, 1_500)),
+    (NODE, metering.ReliabilityChanged(DEVICE, 365, 911_100, 733_400, "a lease was covered less than 95 %", ADA)),
+    ("epoch/365", metering.EpochPaged(365, 0, (SCORE,))),
     (
-        "epoch/323",
+        "epoch/365",
         metering.EpochClosed(
-            epoch=323,
-            start_ms=ZERO + 323 * DAY,
-            end_ms=ZERO + 324 * DAY,
+            epoch=365,
+            start_ms=ZERO,
+            end_ms=ZERO + DAY,
             through_position="123456",
             pages=1,
             root=SHA,
@@ -213,17 +214,17 @@ METERING: Final[tuple[tuple[str, Fact], ...]] = (
             table_sha256={"infer": SHA},
         ),
     ),
-    ("epoch/323", metering.LateUsageScored(323, 325, 0, (SCORE,))),
+    ("epoch/365", metering.LateUsageScored(365, 367, 0, (SCORE,))),
 )
 
 BOOK: Final = "book/COMPUTE"
-PAYOUT: Final = treasury.Posting("epoch/323", ADA, "9800000000")
+PAYOUT: Final = treasury.Posting("epoch/365", ADA, "9800000000")
 
 TREASURY: Final[tuple[Fact, ...]] = (
     treasury.AssetDefined("COMPUTE", 6, "1000000000000000", "10000000000", 20_000, 35, "1000000000"),
     treasury.AccountOpened(ADA, ADA, "member"),
-    treasury.AccountClosed("epoch/323"),
-    treasury.SupplyMinted("pool/emission-reserve", "60000000000000", "genesis"),
+    treasury.AccountClosed("epoch/365"),
+    treasury.SupplyMinted("epoch/365", "10000000000", "emission", 365),
     treasury.SupplyBurned(ADA, "1000000", JWS),
     treasury.TransactionPosted(
         f"transaction/{identifier('sample.transaction', 'one')}",
@@ -233,14 +234,12 @@ TREASURY: Final[tuple[Fact, ...]] = (
         metadata={"invoice": "2026-001"},
         authorization=JWS,
     ),
-    treasury.FundOpened("backfill/winter", "fund/winter", "100000000"),
-    treasury.EpochScoresNoted(323, 0, FACT_ID, (treasury.ScoredNode(NODE, ADA, "733400"),)),
-    treasury.EpochPoolFunded(
-        323, (treasury.Posting("pool/emission-reserve", "epoch/323", "10000000000"),), "10000000000"
-    ),
-    treasury.RewardsPaid(323, 0, (NODE,), (PAYOUT,)),
+    treasury.FundOpened("winter", "fund/winter", "100000000"),
+    treasury.EpochScoresNoted(365, 0, FACT_ID, (treasury.ScoredNode(NODE, ADA, "733400"),)),
+    treasury.EpochPoolFunded(345, (treasury.Posting("fund/winter", "epoch/345", "100000000"),), "100000000"),
+    treasury.RewardsPaid(365, 0, (NODE,), (PAYOUT,)),
     treasury.EpochSettled(
-        epoch=323,
+        epoch=365,
         closed_fact=FACT_ID,
         pool="10000000000",
         paid="9800000000",
@@ -249,10 +248,10 @@ TREASURY: Final[tuple[Fact, ...]] = (
         rate_numerator="9800000000",
         rate_denominator="733400",
         gate="ungated",
-        postings=(treasury.Posting("epoch/323", "late-reserve/323", "200000000"),),
+        postings=(treasury.Posting("epoch/365", "late-reserve/365", "200000000"),),
     ),
-    treasury.LateRewardsPaid(323, FACT_ID, (NODE,), (treasury.Posting("late-reserve/323", ADA, "1000000"),), "ungated"),
-    treasury.LateReserveReleased(323, (treasury.Posting("late-reserve/323", "pool/emission-reserve", "199000000"),)),
+    treasury.LateRewardsPaid(365, FACT_ID, (NODE,), (treasury.Posting("late-reserve/365", ADA, "1000000"),), "ungated"),
+    treasury.LateReserveReleased(365, (treasury.Posting("late-reserve/365", "pool/emission-reserve", "199000000"),)),
 )
 
 

@@ -78,12 +78,12 @@ def test_what_two_parsers_could_read_differently_is_refused(raw: bytes, told: st
     assert told in refused.value.detail
 
 
+texts = st.text(st.characters(exclude_categories=("Cc", "Cs")))
 values = st.recursive(
-    st.none() | st.booleans() | st.integers(-MAX_INTEGER, MAX_INTEGER) | st.text(st.characters(exclude_categories=("Cc", "Cs"))),
-    lambda inner: st.lists(inner, max_size=4)
-    | st.dictionaries(st.text(st.characters(exclude_categories=("Cc", "Cs"))), inner, max_size=4),
+    st.none() | st.booleans() | st.integers(-MAX_INTEGER, MAX_INTEGER) | texts,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(texts, inner, max_size=4),
     max_leaves=20,
-)  # fmt: skip
+)
 
 
 @given(values, st.booleans())
