@@ -63,7 +63,7 @@ async def _watch(server: EmbeddedPostgres, say: Say) -> None:
         await asyncio.sleep(WATCH_SECONDS)
         try:
             await asyncio.to_thread(server.ensure_running)
-        except RuntimeError as error:
+        except (RuntimeError, OSError) as error:
             say(f"the database cannot be started again: {error}")
             await asyncio.sleep(WATCH_SECONDS * 5)
 

@@ -7,6 +7,7 @@ that only answers HTTP and one that only follows differ in the list of roles and
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -17,7 +18,7 @@ import asyncpg  # type: ignore[import-untyped]
 
 from events.catalog import Catalog
 from events.facts import FACTS_BY_SERVICE, catalog
-from events.store import StoreUnavailable
+from events.store import Store, StoreUnavailable
 from infra.gate import Ungated
 from infra.keys import KeyDirectory
 from infra.postgres.alone import alone
@@ -45,6 +46,9 @@ CHILDREN: Final = (("http",), ("follow", "clock"))
 """How `commons up` divides them on one machine, so that followers never slow a caller down."""
 
 CONNECTIONS: Final = 8
+WATCH_SECONDS: Final = 2.0
+
+_LOG: Final = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -121,8 +125,11 @@ async def run_roles(
     """Serve the roles until `stop` is set. Raises StoreRewound and UpgradeNeeded: then nothing may go on."""
     for appender in platform.appenders.values():
         await appender.load()
+    for view in platform.views:
+        await platform.view_store.prepare(view)  # a query before the first fact finds an empty view, not an error
     await platform.feed.current()
     work: list[Awaitable[None]] = [appender.run() for appender in platform.appenders.values()]
+    work.append(_tell_outages(platform.stores["registry"]))
     if "follow" in roles:
         work += [runner.run() for runner in policy_runners(platform)]
         work += [runner.run() for runner in view_runners(platform)]
@@ -170,6 +177,23 @@ def policy_runners(platform: Platform) -> list[PolicyRunner]:
 def view_runners(platform: Platform) -> list[ViewRunner]:
     """Return a runner for each view."""
     return [ViewRunner(view, platform.view_store, platform.bus, platform.catalog) for view in platform.views]
+
+
+async def _tell_outages(store: Store) -> None:
+    """Say once that the database is away and once that it is back; everyone else just waits."""
+    away = False
+    while True:
+        try:
+            await store.head()
+        except StoreUnavailable as error:
+            if not away:
+                _LOG.warning("the database is away, callers are told to wait: %s", error)
+            away = True
+        else:
+            if away:
+                _LOG.warning("the database is back")
+            away = False
+        await asyncio.sleep(WATCH_SECONDS)
 
 
 async def _clock(platform: Platform) -> None:

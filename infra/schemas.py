@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -83,11 +84,11 @@ def write(folder: Path = FOLDER) -> Findings:
         path = folder / f"{name}.json"
         if name not in broken and (not path.exists() or path.read_text(encoding="utf-8") != text(schema)):
             path.write_text(text(schema), encoding="utf-8")
-            written.append(name)
+            written.append(f"{name}: written")
     for path in sorted(folder.glob("*.json")):
         if path.stem not in now and path.stem not in broken:
             path.unlink()
-            written.append(path.stem)
+            written.append(f"{path.stem}: removed")
     return Findings(len(now), written, refused)
 
 
@@ -143,8 +144,10 @@ def _committed_names(folder: Path) -> frozenset[str]:
 def _git_show(folder: Path, name: str) -> bytes | None:
     """Return a file of the folder as of the last commit; None outside a repository or when it is new."""
     command = ["git", "-C", str(folder), "show", f"HEAD:./{name}"]
+    # A git hook sets GIT_DIR and the like, which would point this at another place than the folder.
+    environ = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
     try:
-        found = subprocess.run(command, capture_output=True, check=False)  # noqa: S603 - fixed words and our own names
+        found = subprocess.run(command, env=environ, capture_output=True, check=False)  # noqa: S603 - fixed words
     except OSError:
         return None
     return found.stdout if found.returncode == 0 else None
@@ -165,7 +168,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for line in findings.breaking:
         sys.stderr.write(f"breaks a published type: {line}\n")
     for line in findings.stale:
-        sys.stderr.write(f"{line}\n") if chosen.check else sys.stdout.write(f"wrote {line}\n")
+        sys.stderr.write(f"{line}\n") if chosen.check else sys.stdout.write(f"{line}\n")
     if chosen.check and findings.stale:
         sys.stderr.write("run 'make schemas' and commit what it writes\n")
     if findings.breaking or (chosen.check and findings.stale):

@@ -11,7 +11,7 @@ import pydantic
 from eventsourcing.persistence import Notification
 
 from events.envelope import time_text, time_us
-from projections.queries import Listing, ViewReader
+from projections.queries import Listing, Name, ViewReader
 from projections.routes import Answer, NothingThere, Params, QueryContext, QueryRoute
 from projections.store import Select
 from projections.view import Change, Row, Table, View, append
@@ -93,10 +93,10 @@ VIEW: Final = View(
 class Search(Listing):
     """Entries by actor, stream, service and type, recorded in [since, until), oldest or newest first."""
 
-    actor: str | None = None
-    stream: str | None = None
-    service: str | None = None
-    type: str | None = None
+    actor: Name | None = None
+    stream: Name | None = None
+    service: Name | None = None
+    type: Name | None = None
     since: pydantic.AwareDatetime | None = None
     until: pydantic.AwareDatetime | None = None
     newest_first: bool = False
@@ -105,7 +105,7 @@ class Search(Listing):
 class OneEntry(Params):
     """One fact by service and position."""
 
-    service: str
+    service: Name
     position: Annotated[int, pydantic.Field(ge=1, lt=2**63)]
 
 

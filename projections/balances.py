@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from events import treasury
 from events.catalog import Recorded
-from projections.queries import Listing, ViewReader
+from projections.queries import Listing, Name, ViewReader
 from projections.routes import Answer, Params, QueryContext, QueryRoute
 from projections.store import Select
 from projections.view import Change, Row, Table, View, change
@@ -51,14 +51,14 @@ def _close(row: Account, position: int) -> None:
 def _credit(row: Account, amount: int, position: int) -> None:
     row.balance += amount
     row.credited += amount
-    if position > row.position:
+    if position > row.position:  # noqa: PLR1730 - half the price of max() in the hottest lines of a rebuild
         row.position = position
 
 
 def _debit(row: Account, amount: int, position: int) -> None:
     row.balance -= amount
     row.debited += amount
-    if position > row.position:
+    if position > row.position:  # noqa: PLR1730 - half the price of max() in the hottest lines of a rebuild
         row.position = position
 
 
@@ -125,13 +125,13 @@ VIEW: Final = View(
 class Accounts(Listing):
     """All accounts, or those of one owner."""
 
-    owner: str | None = None
+    owner: Name | None = None
 
 
 class OneAccount(Params):
     """One account by its name."""
 
-    account: str
+    account: Name
 
 
 def routes(reader: ViewReader) -> tuple[QueryRoute, ...]:

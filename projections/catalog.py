@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from projections import audit_trail, balances, epochs, members, nodes, scores, usage
+from projections import audit_trail, balances, epochs, members, nodes, scores, usage, usage_queries
 from projections.audit_trail import RecordReader
 from projections.queries import ViewReader
 from projections.routes import QueryRoute
@@ -31,5 +31,5 @@ def routes(reader: ViewReader, records: RecordReader) -> tuple[QueryRoute, ...]:
         *members.routes(reader),
         *nodes.routes(reader),
         *scores.routes(reader),
-        *usage.routes(reader),
+        *usage_queries.routes(reader),
     )

@@ -9,7 +9,7 @@ import msgspec
 
 from events import metering, treasury
 from events.catalog import Recorded
-from projections.queries import Listing, ViewReader
+from projections.queries import Listing, Number, ViewReader
 from projections.routes import Answer, Params, QueryContext, QueryRoute
 from projections.store import Select
 from projections.view import Change, Row, Table, View, change, json_text, put
@@ -108,7 +108,7 @@ VIEW: Final = View(
 class OneEpoch(Params):
     """One epoch by number."""
 
-    epoch: int
+    epoch: Number
 
 
 def routes(reader: ViewReader) -> tuple[QueryRoute, ...]:

@@ -97,7 +97,7 @@ class Folder:
         read, handlers, every = self._reader.read, self.view.handlers, self.view.every
         index = 0
         try:
-            for index, record in enumerate(records):
+            for index, record in enumerate(records):  # noqa: B007 - the index of a poisonous record
                 recorded = read(record)
                 if every is not None:
                     workspace.apply(every(record))
@@ -155,9 +155,14 @@ class Workspace:
         self._added: dict[Table, list[Row]] = {table: [] for table in view.tables}
 
     @property
-    def size(self) -> int:
-        """How many rows are at hand."""
-        return sum(map(len, self._rows.values())) + sum(map(len, self._added.values()))
+    def at_hand(self) -> int:
+        """How many rows are kept to be changed."""
+        return sum(map(len, self._rows.values()))
+
+    @property
+    def added(self) -> int:
+        """How many rows of append-only tables wait to be written."""
+        return sum(map(len, self._added.values()))
 
     def apply(self, changes: Iterable[Change]) -> None:
         """Let the changes happen to the rows at hand; what they touch will be written."""
@@ -212,7 +217,9 @@ class Workspace:
 
 
 MAX_ROWS: Final = 150_000
-"""Rows a rebuild keeps at hand before it writes; about 100 MB of the largest kind."""
+"""Rows a rebuild keeps at hand before it writes all and lets go; about 100 MB of the largest kind."""
+MAX_ADDED: Final = 20_000
+"""Rows of append-only tables a rebuild collects before it writes them."""
 
 
 def positions_of(checkpoints: Mapping[str, Any]) -> dict[str, int]:

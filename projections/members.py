@@ -9,7 +9,7 @@ import msgspec
 
 from events import registry
 from events.catalog import Recorded
-from projections.queries import Listing, ViewReader
+from projections.queries import Listing, Name, ViewReader
 from projections.routes import Answer, Params, QueryContext, QueryRoute
 from projections.store import Select
 from projections.view import Change, Row, Table, View, change, json_text, put
@@ -79,13 +79,13 @@ VIEW: Final = View(
 class Members(Listing):
     """All members, or the one of a handle."""
 
-    handle: str | None = None
+    handle: Name | None = None
 
 
 class OneMember(Params):
     """One member by id."""
 
-    member: str
+    member: Name
 
 
 def routes(reader: ViewReader) -> tuple[QueryRoute, ...]:

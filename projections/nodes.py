@@ -9,15 +9,16 @@ import msgspec
 
 from events import metering, registry
 from events.catalog import Recorded
-from projections.queries import Listing, ViewReader
+from projections.queries import Listing, Name, ViewReader
 from projections.routes import Answer, Params, QueryContext, QueryRoute
 from projections.store import Select
 from projections.view import Change, Row, Table, View, change, json_text, put
 
 
 class Node(Row):
-    """A node. `devices` and `suspensions` (those in force, sorted) are JSON. Score and reliability are those of `epoch`, the latest that scored it.
+    """A node. `devices` and `suspensions` (those in force, sorted) are JSON.
 
+    Score and reliability are those of `epoch`, the latest that scored it.
     Scores come from metering on a channel of its own, so a row may begin with them and learn its owner later.
     """
 
@@ -152,14 +153,14 @@ VIEW: Final = View(
 class Nodes(Listing):
     """All nodes, those of one owner, or those in one state."""
 
-    owner: str | None = None
-    status: str | None = None
+    owner: Name | None = None
+    status: Name | None = None
 
 
 class OneNode(Params):
     """One node by id."""
 
-    node: str
+    node: Name
 
 
 def routes(reader: ViewReader) -> tuple[QueryRoute, ...]:

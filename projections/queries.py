@@ -8,7 +8,7 @@ import binascii
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 import pydantic
@@ -25,6 +25,13 @@ _LONGEST_PAUSE_SECONDS: Final = 0.2
 
 Body = Callable[[Any], dict[str, Any]]
 """Turns a row into its JSON-able form. Amounts that may pass 2^53 become strings."""
+
+
+Name = Annotated[str, pydantic.StringConstraints(max_length=300, pattern=r"^[^\x00]*$")]
+"""A text to search by; the database takes no U+0000."""
+
+Number = Annotated[int, pydantic.Field(ge=-(2**63), lt=2**63)]
+"""A whole number of 64 bits, as columns hold them."""
 
 
 class Listing(Params):
@@ -93,6 +100,16 @@ class ViewReader:
         return Answer({"items": [body(row) for row in rows], "next": following}, moment.positions)
 
 
+_TEXT: Final = pydantic.TypeAdapter(Name)
+_NUMBER: Final = pydantic.TypeAdapter(Number)
+
+
+def _column_value(value: Any, column_type: Any) -> Any:
+    """Return a value out of a cursor; raises ValueError unless a column of that type could hold it."""
+    adapter: pydantic.TypeAdapter[Any] = _NUMBER if column_type is int else _TEXT
+    return adapter.validate_python(value, strict=True)
+
+
 def cursor_after(row: Row, order: tuple[str, ...]) -> str:
     """Return the opaque text that names the place after `row`."""
     raw = msgspec.json.encode([getattr(row, column) for column in order])
@@ -105,8 +122,6 @@ def read_cursor(text: str, row: type[Row], order: tuple[str, ...]) -> tuple[Any,
     try:
         raw = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
         values = msgspec.json.decode(raw, type=list[Any])
-        if len(values) != len(order):
-            raise NothingThere("this cursor belongs to another list")
-        return tuple(msgspec.convert(value, types[column]) for value, column in zip(values, order, strict=True))
+        return tuple(_column_value(value, types[column]) for value, column in zip(values, order, strict=True))
     except (binascii.Error, ValueError, msgspec.MsgspecError) as error:
         raise NothingThere("this is not a cursor of this list") from error

@@ -12,14 +12,18 @@ import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from eventsourcing.persistence import Notification
 
 from events.catalog import Catalog
 from events.store import PAGE, Checkpoint, Store, StoreRewound, verify_checkpoint
-from projections.fold import MAX_ROWS, Folder, Workspace
+from projections.fold import MAX_ADDED, MAX_ROWS, Folder, Workspace
 from projections.store import Building, ViewStore
 from projections.view import View
+
+_SLICE: Final = 250
+"""Facts folded without letting the event loop work."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +73,7 @@ class Rebuild:
         self._tell = progress
         self._seconds = seconds
         self._reached = {service: Checkpoint(view.follower, service, 0, b"") for service in view.services}
+        self._targeted: dict[str, int] = {}
         self._begun = 0.0
         self._total = 0
 
@@ -77,20 +82,25 @@ class Rebuild:
         self._begun = self._seconds()
         await self._store.prepare(self._view)
         async with self._store.rebuilding(self._view) as building:
-            targets = await self._targets(await self._store.checkpoints(self._view.follower))
-            while self._behind(targets):
-                self._total = sum(targets.values())
-                await self._fold(building, targets)
-                targets = await self._targets(await self._store.checkpoints(self._view.follower), at_least=targets)
-                if self._behind(targets) <= PAGE:
-                    break
+            await self._catch_up(building)
             await self._flush(building)
             await building.finish()
+            await self._catch_up(building)  # with what came while indexes were made
             return await self._swap(building)
+
+    async def _catch_up(self, building: Building) -> None:
+        """Fold until the live view is at most a page ahead."""
+        while True:
+            targets = await self._targets(await self._store.checkpoints(self._view.follower))
+            if self._behind(targets) <= PAGE:
+                return
+            self._total = sum(targets.values())
+            await self._fold(building, targets)
 
     async def _swap(self, building: Building) -> RebuildReport:
         async with building.swapping() as swap:
-            targets = await self._targets(swap.live, at_least=self._positions())
+            targets = await self._targets(swap.live)
+            self._total = sum(targets.values())
             await self._fold(building, targets)
             await self._flush(building)
             comparable = {name: live.position for name, live in swap.live.items()} == {
@@ -108,24 +118,21 @@ class Rebuild:
             self._positions(),
         )
 
-    async def _targets(
-        self, live: Mapping[str, Checkpoint], at_least: Mapping[str, int] | None = None
-    ) -> dict[str, int]:
+    async def _targets(self, live: Mapping[str, Checkpoint]) -> dict[str, int]:
         """Return where to fold to: the live checkpoint, or the head where there is none that holds."""
-        targets = dict(at_least or {})
         for service, store in self._sources.items():
             if service in live:
                 try:
                     await verify_checkpoint(store, live[service])
-                    targets[service] = max(live[service].position, self._reached[service].position)
+                    self._targeted[service] = max(live[service].position, self._reached[service].position)
                     continue
                 except StoreRewound:
                     pass
-            if service not in targets:
+            if service not in self._targeted:
                 # Where other channels are under way and this one has not begun, the live view is compared as it is.
                 begun = bool(live) and service not in live
-                targets[service] = 0 if begun else (await store.head()).position
-        return targets
+                self._targeted[service] = 0 if begun else (await store.head()).position
+        return dict(self._targeted)
 
     def _positions(self) -> dict[str, int]:
         return {service: point.position for service, point in self._reached.items()}
@@ -152,9 +159,11 @@ class Rebuild:
         return await self._sources[service].read(after, min(PAGE, target - after)) if after < target else ()
 
     async def _take(self, building: Building, service: str, page: Sequence[Notification]) -> None:
-        await asyncio.sleep(0)  # let the read that was just begun be sent
         if self._workspace.complete:
-            self._folder.fold(self._workspace, service, page)
+            # In slices: in between, the next page is taken off the socket, whose buffer holds a tenth of it.
+            for start in range(0, len(page), _SLICE):
+                await asyncio.sleep(0)
+                self._folder.fold(self._workspace, service, page[start : start + _SLICE])
         else:
             changes = self._folder.collect(service, page)
             async with building.writing() as writer:
@@ -163,7 +172,9 @@ class Rebuild:
         last = page[-1]
         digest = hashlib.sha256(last.state).digest()
         self._reached[service] = Checkpoint(self._view.follower, service, last.id, digest)
-        if self._workspace.size > MAX_ROWS:
+        if self._workspace.added > MAX_ADDED:
+            await self._flush(building)
+        if self._workspace.at_hand > MAX_ROWS:
             await self._flush(building)
             self._workspace.forget()
         self._report()

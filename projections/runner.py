@@ -75,14 +75,14 @@ class ViewRunner:
             self._stop(poison)
         except (StoreError, UpgradeNeeded):
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, other views go on
             # The database refuses a row (a number beyond 64 bits): fact by fact, to stop before the right one.
             if len(page.records) > 1:
                 await self._one_by_one(page)
             else:
-                poison = Poisoned(self.view.name, page.channel, 0, page.records[0].id)
-                poison.__cause__ = error
-                self._stop(poison)
+                refused = Poisoned(self.view.name, page.channel, 0, page.records[0].id)
+                refused.__cause__ = error
+                self._stop(refused)
 
     def _stop(self, poison: Poisoned) -> None:
         self.alarm = poison

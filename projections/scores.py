@@ -9,7 +9,7 @@ import msgspec
 
 from events import metering, treasury
 from events.catalog import Recorded
-from projections.queries import Listing, ViewReader
+from projections.queries import Listing, Name, Number, ViewReader
 from projections.routes import Answer, QueryContext, QueryRoute
 from projections.store import Select
 from projections.view import Change, Row, Table, View, change, json_text, put
@@ -106,9 +106,9 @@ VIEW: Final = View(
 class Scores(Listing):
     """All scores, or those of an epoch, a node or an owner."""
 
-    epoch: int | None = None
-    node: str | None = None
-    owner: str | None = None
+    epoch: Number | None = None
+    node: Name | None = None
+    owner: Name | None = None
 
 
 def routes(reader: ViewReader) -> tuple[QueryRoute, ...]:

@@ -6,11 +6,13 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import Any
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from events import registry
+from events.envelope import time_text, time_us
 from events.genesis import (
     Backfill,
     BackfillSource,
@@ -25,7 +27,7 @@ from events.genesis import (
     Project,
     TableEntry,
 )
-from events.metering import ChallengeResult
+from events.metering import ChallengeResult, ChallengeResultsRecorded, Lease, ReadingsRecorded
 from events.registry_terms import PublicKey
 from events.values import identifier, member_id, node_id
 from services.kernel.decider import Emit
@@ -249,26 +251,30 @@ class World:
         self.spec.at(now_ms * 1_000)
         return self
 
-    def lease(self, name: object, start_ms: int, end_ms: int, share: int = 1_000, devices: int = 1, **terms: object):
+    def lease(
+        self, name: object, start_ms: int, end_ms: int, share: int = 1_000, devices: int = 1, **terms: Any
+    ) -> Lease:
         """Open one lease; return it as placed."""
         asked = LeaseTerms(lease_id(name), terms.pop("kind", "gpu"), devices, share, start_ms, end_ms, **terms)
         return self.leases(asked)[0]
 
-    def leases(self, *asked: LeaseTerms):
+    def leases(self, *asked: LeaseTerms) -> tuple[Lease, ...]:
         return self.spec.when(OpenLeases("project", asked, "jws"), member("consumer"))[0].leases
 
-    def record(self, node_name: str, *readings: tuple[str, str, int, int, int], number: int = 0):
+    def record(self, node_name: str, *readings: tuple[str, str, int, int, int], number: int = 0) -> ReadingsRecorded:
         return self.record_jws(node_name, batch(node_name, readings, number))
 
-    def record_jws(self, node_name: str, jws: str):
+    def record_jws(self, node_name: str, jws: str) -> ReadingsRecorded:
         found = self.spec.when(RecordReadings(jws), node(node_name), f"{read_batch(jws).batch}-{self.spec.counter}")
         return found[0]
 
-    def results(self, node_name: str, number: int, model: str, throughputs: Sequence[str | None], last_ms: int):
-        """Record results of one device, an hour apart, the last at `last_ms`."""
+    def results(
+        self, node_name: str, number: int, model: str, throughputs: Sequence[str | None], last_ms: int
+    ) -> ChallengeResultsRecorded:
+        """Record results of one device, ten minutes apart, the last at `last_ms`."""
         results = []
         for index, throughput in enumerate(throughputs):
-            end = last_ms - (len(throughputs) - 1 - index) * HOUR
+            end = last_ms - (len(throughputs) - 1 - index) * 10 * MINUTE
             self.count += 1
             results.append(
                 ChallengeResult(
@@ -287,17 +293,13 @@ class World:
         command = RecordChallengeResults(node(node_name), tuple(results), "jws", "jws")
         return self.spec.when(command, member("operator"))[0]
 
-    def close(self, epoch: int):
+    def close(self, epoch: int) -> Sequence[Any]:
         return self.spec.when(CloseEpoch(epoch), "clock")
 
 
 def _ms(text: str) -> int:
-    from events.envelope import time_us  # noqa: PLC0415 - one use
-
     return time_us(text) // 1_000
 
 
 def _text(time_ms: int) -> str:
-    from events.envelope import time_text  # noqa: PLC0415 - one use
-
     return time_text(time_ms * 1_000)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from decimal import Decimal, getcontext
 from fractions import Fraction
 from math import floor
 
@@ -107,3 +108,68 @@ def book_shares(whole: int, weights: dict[str, int]) -> dict[str, int]:
         waiting.remove(first)
         parts[first] += 1
     return parts
+
+
+class MeteringModel:
+    """Metering minute by minute. A reading is `(device, lease, first minute, minutes, level)`; R by decimals."""
+
+    def __init__(self, shares: dict[str, int]) -> None:
+        self.shares = shares
+        self.levels: dict[tuple[str, str], dict[int, int]] = {}
+
+    def read(self, device: str, lease: str, first: int, minutes: int, level: int) -> None:
+        known = self.levels.setdefault((device, lease), {})
+        for minute in range(first, first + minutes):
+            known[minute] = min(level, known.get(minute, level))
+
+    def over(self, device: str) -> set[int]:
+        """The minutes in which a device's readings sum above the whole device."""
+        sums: dict[int, int] = {}
+        for (of, _), levels in self.levels.items():
+            for minute, level in levels.items() if of == device else ():
+                sums[minute] = sums.get(minute, 0) + level
+        return {minute for minute, total in sums.items() if total > 1_000}
+
+    def counted(self, device: str, minutes: range) -> int:
+        """Counted share x minutes of a device."""
+        over = self.over(device)
+        return sum(
+            min(self.shares[lease], level)
+            for (of, lease), levels in self.levels.items()
+            for minute, level in levels.items()
+            if of == device and minute in minutes and minute not in over
+        )
+
+    def utilised(self, device: str, minutes: range) -> int:
+        return sum(
+            level
+            for (of, _), levels in self.levels.items()
+            for minute, level in levels.items()
+            if of == device and minute in minutes
+        )
+
+
+def metering_bound(trials: Sequence[tuple[int, bool, Fraction]], now_day: int) -> int:
+    """The lower bound (ppm) of trials `(day, success, weight)`, straight from the formula in 100 digits."""
+    getcontext().prec = 100
+    known = [trial for trial in trials if trial[0] <= now_day]
+    newest = max((day for day, _, _ in known), default=now_day)
+    alpha = beta = Decimal(1)
+    for day, success, weight in known:
+        age = (now_day if success else newest) - day
+        published = (Decimal("0.5") ** (Decimal(age % 14) / 14)).quantize(Decimal("1e-18"))
+        value = published / 2 ** (age // 14) * weight.numerator / weight.denominator
+        alpha, beta = (alpha + value, beta) if success else (alpha, beta + value)
+    total = alpha + beta
+    bound = alpha / total - (alpha * beta / (total * total * (total + 1))).sqrt()
+    return max(0, floor(bound * 1_000_000))
+
+
+def metering_score(parts: Iterable[tuple[int, int, int]]) -> int:
+    """Micro reference-GPU-hours of `(share x ms, PF x 10,000, R ppm)`, rounded half-even once (as `round` does)."""
+    return round(
+        sum(
+            (Fraction(share, 3_600_000_000) * Fraction(factor, 10_000) * ppm for share, factor, ppm in parts),
+            Fraction(0),
+        )
+    )

@@ -15,6 +15,7 @@ import pytest
 
 import events.bus
 import events.store
+import projections.catalog
 import projections.store
 import services.kernel.errors
 import services.kernel.nonces
@@ -265,6 +266,15 @@ def test_every_route_names_a_permission_that_exists_and_a_path_of_its_service(se
     assert not problems(f"{route.path} is open to anyone" for route in routes if route.permission == "public")
     assert not problems(route.path for route in routes if not route.path.startswith(f"/v1/{service}/"))
     assert [name for name, count in Counter(route.name for route in routes).items() if count > 1] == []
+
+
+def test_every_query_names_a_permission_that_exists_and_a_path_of_a_view() -> None:
+    unused: Any = object()  # routes are values: their readers are only called when a query comes
+    routes = projections.catalog.routes(unused, unused)
+    assert not problems(f"{route.path} needs {route.permission!r}" for route in routes if route.permission not in ROLES)
+    assert not problems(route.path for route in routes if not route.path.startswith("/v1/views/"))
+    names = Counter(name for route in routes for name in (route.name, route.path))
+    assert [name for name, count in names.items() if count > 1] == []
 
 
 def adapters(port: type[Any]) -> list[str]:

@@ -102,6 +102,7 @@ def command_routes() -> tuple[Route, ...]:
 class NameParams(Params):
     name: Annotated[str, pydantic.Field(min_length=1, max_length=40)]
     limit: Annotated[int, pydantic.Field(ge=1, le=100)] = 10
+    number: int = 0
 
 
 @dataclass

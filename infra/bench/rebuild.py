@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -40,11 +40,10 @@ LIBRARY: Final = "bench_projection"
 _TIME: Final = "2026-11-20T12:00:00.000000Z"
 
 
-def records(facts: int, accounts: int) -> list[bytes]:
-    """Return that many sealed transactions of one posting each, between accounts drawn with a fixed seed."""
+def records(facts: int, accounts: int) -> Iterator[bytes]:
+    """Yield that many sealed transactions of one posting each, between accounts drawn with a fixed seed."""
     draw = random.Random(accounts)  # noqa: S311 - a reproducible load, no secret
     names = [f"member/{hashlib.sha256(str(index).encode()).hexdigest()[:32]}" for index in range(accounts)]
-    made = []
     for position in range(1, facts + 1):
         debit, credit = draw.sample(range(accounts), 2)
         key = hashlib.sha256(position.to_bytes(8, "big")).digest()
@@ -59,8 +58,7 @@ def records(facts: int, accounts: int) -> list[bytes]:
             actor=names[debit],
             commandid=key.hex(),
         )
-        made.append(seal_record(open_record(draft), position, _TIME, position))
-    return made
+        yield seal_record(open_record(draft), position, _TIME, position)
 
 
 def bench_view() -> View:
@@ -77,10 +75,10 @@ async def ground(dsn: str, facts: int, accounts: int) -> AsyncIterator[tuple[Pos
     try:
         await _clear(pool)
         await prepare(pool, SERVICE)
-        rows = [
+        rows = (
             (STREAM, index, TransactionPosted.TYPE, record, index, 1)
             for index, record in enumerate(records(facts, accounts), 1)
-        ]
+        )
         async with pool.acquire() as connection:
             await connection.copy_records_to_table("events", schema_name=SERVICE, columns=EVENT_COLUMNS, records=rows)
             await connection.execute(f"ANALYZE {SERVICE}.events")
@@ -119,7 +117,7 @@ async def bench_rebuild(
 ) -> Figure:
     """Rebuild the balances of `facts` transactions; facts per second, against the library one fact at a time."""
     async with ground(dsn, facts, accounts) as (store, views):
-        with library_projection(dsn, LIBRARY, records(library_facts, accounts)) as baseline:
+        with library_projection(dsn, LIBRARY, list(records(library_facts, accounts))) as baseline:
             ours, theirs = await alternate(rounds, rebuilding(store, views), baseline)
     floor = FLOOR_FEW if accounts <= FEW_ACCOUNTS else FLOOR_MANY
     return Figure(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, NoReturn
 
 import msgspec
@@ -32,8 +32,12 @@ def console() -> Console:
 
 
 def say(text: str) -> None:
-    """Print a line for people on stderr, so that stdout stays what a program reads."""
-    Console(stderr=True, highlight=False, soft_wrap=True).print(text, markup=False)
+    """Print a line for people on stderr, so that stdout stays what a program reads.
+
+    Where it cannot be written (a log on a full disk, a terminal that was closed) the work goes on unheard.
+    """
+    with suppress(OSError):
+        Console(stderr=True, highlight=False, soft_wrap=True).print(text, markup=False)
 
 
 def emit_json(value: Any) -> None:

@@ -111,6 +111,8 @@ def start_logging(settings: Settings) -> None:
     logging.basicConfig(
         level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
     )
+    # The driver prints a trace at each try while the database is away; the platform says so once.
+    logging.getLogger("asyncpg.pool").setLevel(logging.ERROR)
 
 
 async def _in_this_process(settings: Settings, roles: Sequence[str], stop: asyncio.Event, *, json: bool) -> None:

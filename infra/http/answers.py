@@ -12,6 +12,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from events.envelope import time_text
+from infra.http.authentication import Who
 from infra.http.incoming import JSON, Incoming
 from infra.http.parts import Parts
 from services.kernel.acks import HEADER, Ack, request_hash
@@ -44,36 +45,42 @@ def told(error: Exception) -> Problem:
     return found
 
 
-def refused(parts: Parts, service: str, incoming: Incoming | None, error: Exception) -> Response:
+def refused(parts: Parts, service: str, incoming: Incoming | None, who: Who | None, error: Exception) -> Response:
     """Return the problem of a command that was not accepted, acknowledged where the request was read whole."""
     found = told(error)
     if incoming is None or incoming.body is None:
         return problem_answer(found)
-    ack = Ack(service, time_text(parts.now_ms() * 1_000), _request_hash(incoming), refusal=found.slug)
+    ack = Ack(
+        service,
+        time_text(parts.now_ms() * 1_000),
+        _request_hash(incoming),
+        refusal=found.slug,
+        actor=who.actor if who else None,
+    )
     return problem_answer(found, {HEADER: parts.acknowledger.sign(ack)})
 
 
-def accepted(parts: Parts, service: str, incoming: Incoming, outcome: Accepted) -> Response:
+def accepted(parts: Parts, service: str, incoming: Incoming, who: Who, outcome: Accepted) -> Response:
     """Return the answer to an accepted command: its positions and what the decision answered."""
     answer: dict[str, Any] = msgspec.json.decode(outcome.answer)
     body = answer | {"position": str(outcome.last), "first": str(outcome.first)}
-    headers = _headers(parts, service, incoming, outcome, None)
+    headers = _headers(parts, service, incoming, who, outcome)
     if outcome.hit:
         headers[HIT] = "true"
     return json_answer(body, headers)
 
 
 def accepted_bulk(
-    parts: Parts, service: str, incoming: Incoming, last: Accepted | None, answers: list[Mapping[str, Any]]
+    parts: Parts, service: str, incoming: Incoming, who: Who, last: Accepted | None, answers: list[Mapping[str, Any]]
 ) -> Response:
     """Return the answers of a bulk, item by item; `last` is the outcome with the highest position, if any."""
     body = msgspec.json.encode(answers, enc_hook=str)
     outcome = last or Accepted(0, 0, b"{}", hit=False, time_us=parts.now_ms() * 1_000, record_hash=b"")
-    return json_answer(body, _headers(parts, service, incoming, outcome, hashlib.sha256(body).hexdigest()))
+    return json_answer(body, _headers(parts, service, incoming, who, outcome, hashlib.sha256(body).hexdigest()))
 
 
 def _headers(
-    parts: Parts, service: str, incoming: Incoming, outcome: Accepted, answer_sha256: str | None
+    parts: Parts, service: str, incoming: Incoming, who: Who, outcome: Accepted, answer_sha256: str | None = None
 ) -> dict[str, str]:
     ack = Ack(
         service,
@@ -81,6 +88,7 @@ def _headers(
         _request_hash(incoming),
         position=str(outcome.last),
         record_hash=outcome.record_hash.hex(),
+        actor=who.actor,
         answer_sha256=answer_sha256,
     )
     return {POSITION: f"{service}={outcome.last}", HEADER: parts.acknowledger.sign(ack)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 
+from infra.http.signatures import UnknownKey
 from services.kernel.directory import Directory
 from services.kernel.errors import AuthenticationFailed
 
@@ -15,7 +16,7 @@ _NOBODY = "0" * 64
 
 
 def api_key_owner(authorization: str, directory: Directory, now_ms: int) -> str:
-    """Return the member whose API key this is; raises AuthenticationFailed."""
+    """Return the member whose API key this is; raises UnknownKey (it may only be too new), AuthenticationFailed."""
     scheme, _, token = authorization.partition(" ")
     if scheme.lower() != _SCHEME or not token.startswith(_PREFIX):
         raise AuthenticationFailed("the Authorization header is 'Bearer ck_<key id>_<secret>'")
@@ -23,7 +24,9 @@ def api_key_owner(authorization: str, directory: Directory, now_ms: int) -> str:
     key = directory.api_keys.get(key_id)
     stated = hashlib.sha256(secret.encode()).hexdigest()
     same = hmac.compare_digest(stated, key.secret_sha256 if key else _NOBODY)
-    if key is None or not same:
+    if key is None:
+        raise UnknownKey("no such API key")
+    if not same:
         raise AuthenticationFailed("no such API key")
     if key.expires_ms <= now_ms:
         raise AuthenticationFailed("the API key has expired", key_id=key_id)

@@ -45,8 +45,7 @@ class Authentication:
         if signs:
             return await self._signer(incoming)
         if "authorization" in headers:
-            directory = await self._directory.recent()
-            return Who(api_key_owner(headers["authorization"], directory, self._now_ms()), "api-key", directory)
+            return await self._api_key(headers["authorization"])
         return Who(None, "nobody", self._directory.latest)
 
     async def take_nonce(self, who: Who) -> None:
@@ -63,6 +62,15 @@ class Authentication:
             directory = await self._directory.newest()
             signed = self._verify(incoming, directory)
         return Who(directory.keys[signed.kid].subject, "signature", directory, signed)
+
+    async def _api_key(self, authorization: str) -> Who:
+        directory = await self._directory.recent()
+        try:
+            owner = api_key_owner(authorization, directory, self._now_ms())
+        except UnknownKey:
+            directory = await self._directory.newest()
+            owner = api_key_owner(authorization, directory, self._now_ms())
+        return Who(owner, "api-key", directory)
 
     def _verify(self, incoming: Incoming, directory: Directory) -> Signed:
         message = Message(incoming.method, incoming.target_uri, incoming.headers)

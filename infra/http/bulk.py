@@ -12,6 +12,7 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 
 from infra.http.answers import accepted_bulk, refused
+from infra.http.authentication import Who
 from infra.http.commands import Endpoint, caller_of, submit
 from infra.http.incoming import Incoming, read_body, read_head
 from infra.http.parts import Parts
@@ -33,18 +34,20 @@ def bulk_endpoint(parts: Parts, service: str, route: BulkRoute) -> Endpoint:
 
     async def endpoint(request: HttpRequest) -> Response:
         incoming: Incoming | None = None
+        who: Who | None = None
         try:
             incoming = read_head(request, parts.settings.public_url)
             body = await read_body(request, incoming, parts.settings.bulk_bytes)
             incoming = replace(incoming, body=body)
             who = await parts.admit(incoming, route.permission, "commands", api_key=False)
             items = await _read(route, _elements(route, body), caller_of(who))
-            outcomes = await _submit(parts, service, who.actor or "", items)
+            outcomes = await _submit(parts, service, who, items)
             done = [outcome for outcome in outcomes if isinstance(outcome, Accepted)]
             last = max(done, key=lambda outcome: outcome.last, default=None)
-            return accepted_bulk(parts, service, incoming, last, [_answer(route, outcome) for outcome in outcomes])
+            answers = [_answer(route, outcome) for outcome in outcomes]
+            return accepted_bulk(parts, service, incoming, who, last, answers)
         except Exception as error:  # noqa: BLE001 - every error has an answer, and the answer is signed
-            return refused(parts, service, incoming, error)
+            return refused(parts, service, incoming, who, error)
 
     return endpoint
 
@@ -75,13 +78,15 @@ async def _read(route: BulkRoute, elements: list[str], caller: Caller) -> list[I
 
 
 async def _submit(
-    parts: Parts, service: str, actor: str, items: list[Item | CommonsError]
+    parts: Parts, service: str, who: Who, items: list[Item | CommonsError]
 ) -> list[Accepted | CommonsError]:
+    actor, kid = who.actor or "", who.signed.kid if who.signed else None
+
     async def one(item: Item | CommonsError) -> Accepted | CommonsError:
         if isinstance(item, CommonsError):
             return item
         try:
-            return await submit(parts, service, Request(item.command, actor, item.command_id, item.inputs))
+            return await submit(parts, service, Request(item.command, actor, item.command_id, item.inputs, kid=kid))
         except _WHOLE:
             raise
         except CommonsError as error:

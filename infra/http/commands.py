@@ -34,15 +34,16 @@ def command_endpoint(parts: Parts, service: str, route: CommandRoute) -> Endpoin
 
     async def endpoint(request: HttpRequest) -> Response:
         incoming: Incoming | None = None
+        who: Who | None = None
         try:
             incoming = read_head(request, parts.settings.public_url)
             body = await read_body(request, incoming, parts.settings.command_bytes)
             incoming = replace(incoming, body=body)
             who = await parts.admit(incoming, route.permission, "commands", api_key=route.api_key)
             outcome = await submit(parts, service, _read(route, who, incoming, body))
-            return accepted(parts, service, incoming, outcome)
+            return accepted(parts, service, incoming, who, outcome)
         except Exception as error:  # noqa: BLE001 - every error has an answer, and the answer is signed
-            return refused(parts, service, incoming, error)
+            return refused(parts, service, incoming, who, error)
 
     return endpoint
 
@@ -69,7 +70,8 @@ def _read(route: CommandRoute, who: Who, incoming: Incoming, raw: bytes) -> Requ
         command = route.command(body, caller)
     except ValueRefused as error:
         raise InvalidField(str(error)) from error
-    return Request(command, caller.actor, command_id(who, incoming, signed), canonical(route.path, body))
+    identity = command_id(who, incoming, signed)
+    return Request(command, caller.actor, identity, canonical(route.path, body), kid=caller.kid)
 
 
 def caller_of(who: Who, signed: Authorization | None = None) -> Caller:

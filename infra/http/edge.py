@@ -23,6 +23,7 @@ from services.kernel.problems import plain_problem, problem
 from services.kernel.roles import ROLES, Permission
 from services.kernel.routes import BulkRoute, Route
 
+INDEX_PATH: Final = "/"
 OPENAPI_PATH: Final = "/v1/openapi.json"
 LIVE_PATH: Final = "/health/live"
 READY_PATH: Final = "/health/ready"
@@ -59,7 +60,7 @@ def build_app(
         permission = cast("Permission", query.permission)
         endpoint = query_endpoint(parts, query, permission)
         _add(app, "GET", query.path, permission, endpoint, query_operation(query))
-    _add_own(app, parts, components((route for routes in commands.values() for route in routes), queries))
+    _add_own(app, parts, queries, components((route for routes in commands.values() for route in routes), queries))
     return app
 
 
@@ -89,7 +90,7 @@ def _add(
     )
 
 
-def _add_own(app: FastAPI, parts: Parts, shared: dict[str, Any]) -> None:
+def _add_own(app: FastAPI, parts: Parts, queries: Sequence[QueryRoute], shared: dict[str, Any]) -> None:
     generate: Callable[[], dict[str, Any]] = app.openapi
 
     def document() -> dict[str, Any]:
@@ -97,6 +98,13 @@ def _add_own(app: FastAPI, parts: Parts, shared: dict[str, Any]) -> None:
 
     async def openapi(_request: Request) -> Response:
         return json_answer(document())
+
+    views = sorted(query.path for query in queries if "{" not in query.path)
+    start = {"name": app.title, "openapi": OPENAPI_PATH, "health": [LIVE_PATH, READY_PATH], "views": views}
+
+    async def index(_request: Request) -> Response:
+        """Tell who looks in with a browser where to go on."""
+        return json_answer(start)
 
     async def live(_request: Request) -> Response:
         return json_answer({"status": "live"})
@@ -108,7 +116,7 @@ def _add_own(app: FastAPI, parts: Parts, shared: dict[str, Any]) -> None:
         found = plain_problem(503, "not-ready", "Not ready", "; ".join(missing))
         return problem_answer(found, {"Retry-After": "1"})
 
-    for path, endpoint in ((OPENAPI_PATH, openapi), (LIVE_PATH, live), (READY_PATH, ready)):
+    for path, endpoint in ((INDEX_PATH, index), (OPENAPI_PATH, openapi), (LIVE_PATH, live), (READY_PATH, ready)):
         _add(app, "GET", path, "public", endpoint, None)
     app.openapi = document  # type: ignore[method-assign]
 

@@ -139,6 +139,8 @@ def _plain_texts(schema: Any) -> Any:
     made = {name: _plain_texts(inner) for name, inner in schema.items()}
     if made.get("type") == "string" and not {"pattern", "enum", "const", "format"} & set(made):
         made["pattern"] = _PLAIN_TEXT
+    if made.get("type") == "object" and isinstance(made.get("additionalProperties"), dict):
+        made.setdefault("propertyNames", {"pattern": _PLAIN_TEXT})
     return made
 
 

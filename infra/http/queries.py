@@ -18,6 +18,7 @@ from infra.http.parts import Parts
 from projections.routes import NotCaughtUp, NothingThere, QueryContext, QueryRoute
 from services.kernel.errors import InvalidField, NotFound, Unavailable
 from services.kernel.roles import Permission
+from services.kernel.strict_json import MAX_INTEGER
 
 AT_LEAST: Final = "commons-at-least"
 
@@ -64,9 +65,14 @@ def _params(route: QueryRoute, request: HttpRequest) -> pydantic.BaseModel:
         if _FORBIDDEN.search(text) or _FORBIDDEN.search(name):
             raise InvalidField(f"/{name[:60]!r}: control characters are refused")
     try:
-        return route.params.model_validate(texts)
+        params = route.params.model_validate(texts)
     except pydantic.ValidationError as error:
         raise invalid_fields(error) from error
+    for name in texts:
+        value = getattr(params, name, None)
+        if isinstance(value, int) and not -MAX_INTEGER <= value <= MAX_INTEGER:
+            raise InvalidField(f"/{name}: the number exceeds 2^53 - 1")
+    return params
 
 
 def _translated(error: Exception) -> Exception:

@@ -10,6 +10,7 @@ from typing import Any, Final
 import asyncpg  # type: ignore[import-untyped]
 import msgspec
 
+from events.store import StoreError
 from projections.view import Table, View
 
 LIVE: Final = "views"
@@ -29,6 +30,12 @@ CREATE TABLE IF NOT EXISTS {schema}.checkpoints (
     record_hash bytea NOT NULL,
     PRIMARY KEY (follower, channel)
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000)
+"""
+
+
+_COLUMNS: Final = """
+SELECT array_agg(attname::text ORDER BY attnum) FROM pg_attribute
+WHERE attrelid = to_regclass($1) AND attnum > 0 AND NOT attisdropped
 """
 
 
@@ -55,6 +62,21 @@ def plain_type(annotation: Any) -> tuple[Any, bool]:
 def array_types(table: Table) -> dict[str, str]:
     """Return the SQL array type of every column, to hand whole columns over at once."""
     return {each.name: _ARRAYS[plain_type(each.type)[0]] for each in msgspec.structs.fields(table.row)}
+
+
+async def tables_stand(connection: asyncpg.Connection, view: View) -> bool:
+    """Tell whether all live tables of the view are there; StoreError when one has other columns than it should."""
+    for table in view.tables:
+        name = qualified(LIVE, view, table)
+        found = await connection.fetchval(_COLUMNS, name)
+        if found is None:
+            return False
+        if tuple(found) != table.columns:
+            raise StoreError(
+                f"{name} has the columns {', '.join(found)}; this software's view has {', '.join(table.columns)}: "
+                f"a view whose tables change needs a new version"
+            )
+    return True
 
 
 async def create_tables(connection: asyncpg.Connection, schema: str, view: View) -> None:

@@ -25,6 +25,7 @@ from infra.postgres.view_tables import (
     create_indexes,
     create_tables,
     qualified,
+    tables_stand,
 )
 from projections.store import RebuildRunning, Select
 from projections.view import Table, View
@@ -130,11 +131,13 @@ class PostgresViews:
         self._readers = readers if readers is not None else pool
 
     async def prepare(self, view: View) -> None:
-        """Make schema and tables where they are missing; safe when several processes start at once."""
+        """Make schema and tables where they are missing; safe when several processes start at once.
+
+        Raises StoreError when a table has other columns than this software's: then the view's version must change.
+        """
         with translated():
             async with self._pool.acquire() as connection:
-                names = [checkpoint_table(), *(qualified(LIVE, view, table) for table in view.tables)]
-                if None not in [await connection.fetchval("SELECT to_regclass($1)", name) for name in names]:
+                if await tables_stand(connection, view):
                     return
                 async with connection.transaction():
                     await connection.execute("SELECT pg_advisory_xact_lock($1)", lock_key("layout", LIVE))

@@ -22,7 +22,8 @@ class Ack(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields
     """The signed payload. Either `position` (decimal text, "0": no fact was needed) or `refusal` (a problem slug).
 
     `record_hash` is the hex SHA-256 of the record at `position`; `time` is recorded time, or the server's clock for a
-    refusal (RFC 3339, UTC). For a bulk, `position` is its last one and `answer_sha256` covers every item's answer.
+    refusal (RFC 3339, UTC). `actor` is who asked, once that was established. For a bulk, `position` is its last one and
+    `answer_sha256` covers every item's answer.
     """
 
     service: str
@@ -31,6 +32,7 @@ class Ack(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields
     position: str | None = None
     record_hash: str | None = None
     refusal: str | None = None
+    actor: str | None = None
     answer_sha256: str | None = None
 
 

@@ -16,7 +16,7 @@ from events.envelope import MAX_RECORD_BYTES, Draft, encode_data, fact_id, open_
 from events.store import Head, Move, Outcome
 from services.kernel.decider import Command, Context, Emit, Service
 from services.kernel.directory import Directory
-from services.kernel.errors import CommonsError, OtherInputs, RecordTooLarge
+from services.kernel.errors import AuthenticationFailed, CommonsError, OtherInputs, RecordTooLarge
 
 S = TypeVar("S")
 
@@ -28,7 +28,11 @@ _ENCODE_ANSWER: Final = msgspec.json.Encoder().encode
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A command with who asks and under which id. `inputs` is what was asked, in canonical bytes."""
+    """A command with who asks and under which id. `inputs` is what was asked, in canonical bytes.
+
+    `kid` is the key that signed, where one did: it is looked at again under the lock, because a key may die between
+    the edge and the decision.
+    """
 
     command: Command
     actor: str
@@ -36,6 +40,7 @@ class Request:
     inputs: bytes
     causation_id: str | None = None
     correlation_id: str | None = None
+    kid: str | None = None
 
     @property
     def key(self) -> bytes:
@@ -103,6 +108,8 @@ class Group(Generic[S]):
             if not hmac.compare_digest(earlier.inputs, inputs):
                 raise OtherInputs("this command id was used before with other inputs", command_id=request.command_id)
             return earlier, True
+        if request.kid is not None and request.kid not in self.directory.keys:
+            raise AuthenticationFailed("the key that signed this died before it was decided", kid=request.kid)
         before = self.head.position + len(self.events)
         context = Context(request.actor, request.command_id, self.time_us, before, self.directory)
         decision = self.service.decide[type(request.command)](request.command, self.state, context)

@@ -37,11 +37,10 @@ def last_epoch(state: Metering, start_ms: int, end_ms: int) -> int:
 
 def after_close(state: Metering, fact: EpochClosed, now_ms: int) -> Metering:
     """Return the state after an epoch closed at recorded time `now_ms`."""
-    state = _settled(state, fact)
     if fact.backfill is None:
-        state = replace(state, next_live=fact.epoch + 1)
-        return _without_old_leases(_without_old_usage(state, fact.end_ms, now_ms), now_ms)
-    known = state.backfills[fact.backfill]
+        state = _settled_in_time(replace(state, next_live=fact.epoch + 1), now_ms)
+        return _without_old_leases(_without_old_usage(state, now_ms), now_ms)
+    state, known = _settled(state, fact.epoch), state.backfills[fact.backfill]
     state = replace(
         state,
         backfills=state.backfills.set(fact.backfill, replace(known, next_epoch=fact.epoch + 1)),
@@ -50,20 +49,31 @@ def after_close(state: Metering, fact: EpochClosed, now_ms: int) -> Metering:
     return _without_leases_of(state, fact.epoch)
 
 
-def _settled(state: Metering, fact: EpochClosed) -> Metering:
-    """Add the epoch's cover to the leases that go on, and settle the trials of those that end in it."""
-    ended = state.ending.get(fact.epoch, frozenset())
+def _settled_in_time(state: Metering, now_ms: int) -> Metering:
+    """Settle the closed live epochs that no reading in time can reach any more."""
+    epoch = state.next_settled
+    while epoch < state.next_live and state.grid.end(epoch) <= now_ms - LATE_MS - MAX_READING_MS:
+        state = _settled(state, epoch)
+        epoch += 1
+    return replace(state, next_settled=epoch)
+
+
+def _settled(state: Metering, epoch: int) -> Metering:
+    """Add an epoch's cover to the leases that go on, and settle the trials of those that end in it."""
+    start, end = state.grid.start(epoch), state.grid.end(epoch)
+    ended = state.ending.get(epoch, frozenset())
     covered, records = state.covered.mutate(), state.records
-    for key, raw in state.usage.get(fact.epoch, Map()).items():
-        if key[1] not in ended:
+    for key, raw in state.usage.get(epoch, Map()).items():
+        lease = state.leases.get(key[1])
+        if lease is not None and lease.end_ms > end:
             points = steps.load(raw)
-            covered[key] = covered.get(key, 0) + steps.covered_ms(points, fact.start_ms, fact.end_ms)
+            covered[key] = covered.get(key, 0) + steps.covered_ms(points, start, end)
     for lease_id in sorted(ended):
         lease = state.leases[lease_id]
         for device in lease.fact.devices:
             key = (device.device, lease_id)
-            points = recorded(state.usage, fact.epoch, key)
-            total = covered.pop(key, 0) + steps.covered_ms(points, fact.start_ms, fact.end_ms)
+            points = recorded(state.usage, epoch, key)
+            total = covered.pop(key, 0) + steps.covered_ms(points, start, min(end, lease.end_ms))
             if not _is_trial(lease):
                 continue
             weight = min(LEASE_UNIT, lease.fact.share * (lease.end_ms - lease.fact.start_ms))
@@ -94,9 +104,9 @@ def _gap_at_end(state: Metering, lease: LeaseState, device: str) -> bool:
     return total * 100 < COVER_PERCENT * (lease.end_ms - start)
 
 
-def _without_old_usage(state: Metering, end_ms: int, now_ms: int) -> Metering:
-    """Forget closed live epochs that no reading in time can touch and no lease's last hour can reach."""
-    settled = min(now_ms - LATE_MS - MAX_READING_MS, end_ms - HOUR_MS)
+def _without_old_usage(state: Metering, now_ms: int) -> Metering:
+    """Forget closed live epochs that no reading in time can touch and no lease to be judged had its last hour in."""
+    settled = min(now_ms - LATE_MS - MAX_READING_MS, state.grid.start(state.next_settled) - HOUR_MS)
     first = state.first_kept
     usage, paid = state.usage, state.paid
     while first < state.next_live and state.grid.end(first) <= settled:

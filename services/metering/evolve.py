@@ -52,6 +52,7 @@ def _(fact: metering.RulesAdopted, state: Metering, _recorded: Recorded) -> Mete
         grid=Grid(fact.epoch_zero_ms, fact.epoch_ms),
         first_live=live,
         next_live=max(live, state.next_live),
+        next_settled=max(live, state.next_settled),
         first_kept=max(live, state.first_kept),
     )
 

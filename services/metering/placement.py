@@ -108,7 +108,7 @@ def places(roll: Roll) -> tuple[Place, ...]:
     )
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=32)
 def suited(roll: Roll, members: frozenset[str] | None, devices: int, models: tuple[str, ...]) -> tuple[Place, ...]:
     """Return the places with so many devices of the models (any when none is named), among `members` if given."""
     return tuple(

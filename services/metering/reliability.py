@@ -14,8 +14,8 @@ from events.values import DAY_MS, MILLI_MS_PER_GPU_HOUR, PPM
 from services.metering.grid import Grid
 from services.metering.state import Record, Trials
 
-EMPTY: Final = 211_325
-"""The bound without any trial: 1/2 - sqrt(1/12), floored."""
+EMPTY: Final = 211_324
+"""The bound without any trial: 1/2 - sqrt(1/12) = 0.2113248..., floored; where a new device starts at best."""
 
 LEASE_TRIALS_NEEDED: Final = 5
 HALF_LIFE_DAYS: Final = 14

@@ -52,11 +52,12 @@ def tally(state: Metering, epoch: int) -> dict[str, NodeTally]:
     start, end = state.grid.start(epoch), state.grid.end(epoch)
     page: Map[DeviceLease, bytes] = state.usage.get(epoch, Map())
     by_device: dict[str, list[tuple[LeaseState, steps.Points[int]]]] = {}
-    for lease in state.leases.values():
-        if lease.fact.kind == "gpu" and lease.fact.start_ms < end and lease.end_ms > start:
-            for device in lease.fact.devices:
-                raw = page.get((device.device, lease.fact.lease), b"")
-                by_device.setdefault(device.device, []).append((lease, steps.load(raw)))
+    for booked in state.gpu_bookings.values():
+        for since, until, _, devices, lease_id in booked:
+            if since < end and until > start:
+                for device in devices:
+                    points = steps.load(page.get((device, lease_id), b""))
+                    by_device.setdefault(device, []).append((state.leases[lease_id], steps.before(points, until)))
     nodes: dict[str, NodeTally] = {}
     for device_id, read in by_device.items():
         fact = read[0][0].fact

@@ -142,4 +142,6 @@ class Metering:
     """Closed live epochs with readings recorded after their close."""
     first_live: int = 0
     next_live: int = 0
+    next_settled: int = 0
+    """The first live epoch whose ended leases are no trials yet: readings in time may still come."""
     first_kept: int = 0

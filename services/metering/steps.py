@@ -97,6 +97,14 @@ def segments(points: Points[int]) -> list[tuple[int, int, int]]:
     return [(point >> SHIFT, after >> SHIFT, (point & MARKS) - 1) for point, after in pairwise(points) if point & MARKS]
 
 
+def before(points: Points[int], end: int) -> Points[int]:
+    """Return the function as far as `end`, as a lease that was cancelled then leaves it."""
+    cut = points[: bisect_left(points, end << SHIFT)]
+    if cut and cut[-1] & MARKS:
+        cut.append(end << SHIFT)
+    return cut
+
+
 def covered_ms(points: Points[int], start: int, end: int) -> int:
     """Return how many milliseconds of `[start, end)` have a reading."""
     return sum(max(0, min(last, end) - max(first, start)) for first, last, _ in segments(points))

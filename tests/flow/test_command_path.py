@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
+from immutables import Map
 
 from events.envelope import decode_envelope, encode_envelope
 from events.store import Checkpoint, CheckpointMoved, Move, StoreFull, StoreUnavailable
 from infra.memory import MemoryStore
 from infra.postgres.store import PostgresStore
-from services.kernel.errors import DiskFull, OtherInputs, RecordTooLarge, Unavailable
+from services.kernel.directory import Directory, Key
+from services.kernel.errors import AuthenticationFailed, DiskFull, OtherInputs, RecordTooLarge, Unavailable
 from tests.toy import CEILING, CeilingReached, Count, Counts, Stumble, request, running, service
 
 
@@ -160,6 +163,19 @@ async def test_a_restart_folds_the_same_state_with_and_without_a_snapshot(store:
         (accepted,) = await again.submit(request(Count("n0"), "y"))
     assert accepted.last == 7
     assert (await store.read_stream("count/n0"))[-1].originator_version == 4
+
+
+async def test_a_key_that_died_between_edge_and_lock_carries_no_command(store: MemoryStore) -> None:
+    known = Directory(keys=Map({"alive": Key("alive", "member/1", bytes(32))}))
+
+    async def directory() -> Directory:
+        return known
+
+    async with running(store, directory=directory) as appender:
+        await appender.submit(replace(request(Count("a"), "1"), kid="alive"))
+        with pytest.raises(AuthenticationFailed):
+            await appender.submit(replace(request(Count("a"), "2"), kid="dead"))
+    assert len(await store.read(0)) == 1
 
 
 class Away(MemoryStore):

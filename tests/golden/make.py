@@ -24,7 +24,7 @@ def record(stream: str, fact: Fact) -> bytes:
     service = fact.TYPE.partition(".")[0]
     draft = Draft(
         id=fact_id(outcome_key(ADA, f"golden {fact.TYPE}"), 0),
-        source=f"commons.example/golden/{service}",
+        source=f"golden.commons.example/{service}",
         type=fact.TYPE,
         subject=stream,
         data=encode_data(fact),

@@ -40,7 +40,10 @@ SHA: Final = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 FACT_ID: Final = "7c1e5a52-0d5e-8c4b-9a3f-2f6f0c8f2d11"
 JWS: Final = "eyJhbGciOiJFZERTQSIsImtpZCI6InNhbXBsZSJ9.eyJzYW1wbGUiOnRydWV9.c2lnbmF0dXJl"
 KEY: Final = PublicKey("kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k", "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo")
-NEXT_KEY: Final = PublicKey("sample-kid-of-the-next-key", "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA")
+NEXT_KEY: Final = PublicKey(
+    "YVa0oofeIdhiHm36uxohgD8fZPEiXH-tkvbG8eHyH7s", "dGqyM_Pdla49KtDTy06xQbqKK_e5t-vGX6vM8Y8H6ms"
+)
+LOG_KEY: Final = PublicKey("LVFfay2GhZHVV6SWcCJy-QmSMmlto3NmCSTRS4L94aU", "VJ8eNfsF-LMEgQoHcGeFhpRXl1mOifDOiVsHjWdHK3c")
 
 TABLE: Final = PerformanceTable(
     work_class="infer",
@@ -53,10 +56,10 @@ TABLE: Final = PerformanceTable(
 COMMUNITY: Final = Community(
     format="commons.genesis/1",
     name="Golden commons",
-    origin="commons.example/golden",
+    origin="golden.commons.example",
     members=(
-        Founder(handle="ada", kind="human", key=KEY, roles=("steward", "provider")),
-        Founder(handle="ben", kind="organisation", key=NEXT_KEY, roles=("contributor",), guild="vision"),
+        Founder(handle="ada", kind="human", key=KEY, roles=("operator", "steward", "provider", "board-member")),
+        Founder(handle="ben", kind="organisation", key=NEXT_KEY, roles=("contributor", "board-member"), guild="vision"),
     ),
     currency=Currency(
         cap="1000000000000000",
@@ -84,7 +87,7 @@ COMMUNITY: Final = Community(
             pool_per_epoch="100000000",
         ),
     ),
-    log_keys=(KEY,),
+    log_keys=(LOG_KEY,),
 )
 
 REGISTRY: Final[tuple[tuple[str, Fact], ...]] = (

@@ -10,8 +10,9 @@ import pytest
 
 from events.envelope import MAX_RECORD_BYTES, decode_envelope, encode_data, encode_envelope
 from events.facts import FACTS_BY_SERVICE, catalog
+from services.registry.genesis import check
 from tests.golden.make import RECORDS, make, record
-from tests.golden.samples import samples
+from tests.golden.samples import COMMUNITY, samples
 
 FILES = sorted(RECORDS.glob("*.json"))
 
@@ -54,6 +55,10 @@ def test_another_json_parser_reads_the_same_fields(path: Path) -> None:
     assert json.dumps(parsed, separators=(",", ":"), ensure_ascii=False).encode() == raw
 
 
+def test_the_sample_community_is_one_that_could_be_founded() -> None:
+    assert list(check(COMMUNITY)) == []
+
+
 def test_the_maker_adds_what_is_missing_and_rewrites_nothing(tmp_path: Path) -> None:
     first = make(folder=tmp_path)
     assert sorted(first) == sorted(samples())
@@ -70,4 +75,4 @@ def test_the_bytes_of_one_record_are_the_ones_the_design_shows() -> None:
     raw = (RECORDS / "registry.node-activated.v1.json").read_bytes()
     assert raw.startswith(b'{"specversion":"1.0","id":"')
     assert raw.endswith(b'"streamversion":"17","time":"2026-11-20T12:00:00.000000Z","position":"123456"}')
-    assert hashlib.sha256(raw).hexdigest() == "716e821d962e3309e756f13b54a2850d5f6ea387ba06680ad35863e4df8389fa"
+    assert hashlib.sha256(raw).hexdigest() == "fcf6400b7eaf00d56ae37cdb37f41f6fd33cb1418d3deec50763e364f9b30a76"

@@ -1,4 +1,4 @@
-"""Replay equals live: shuffled across streams, delivered twice, restarted and failing in the middle, on many channels."""
+"""Replay equals live: shuffled across streams, delivered twice, restarted, failing in the middle, on many channels."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ import pytest
 
 from events.catalog import Catalog
 from events.store import PAGE, StoreUnavailable
-from infra.http.freshness import FreshDirectory
+from infra.http.freshness import MIN_INTERVAL_SECONDS, FreshDirectory
 from infra.memory import MemoryStore
 from services.kernel.feed import DirectoryFeed
 
@@ -65,3 +65,12 @@ async def test_a_store_that_is_away_is_told_to_everyone_and_asked_again() -> Non
         await directory.recent()
     store.error = None
     await directory.recent()
+
+
+async def test_whoever_asks_one_after_another_waits_for_the_next_look() -> None:
+    store, directory = fresh()
+    begun = asyncio.get_running_loop().time()
+    for _ in range(4):
+        await directory.newest()
+    assert store.reads == 4
+    assert asyncio.get_running_loop().time() - begun >= 3 * MIN_INTERVAL_SECONDS

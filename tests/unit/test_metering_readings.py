@@ -7,6 +7,8 @@ import base64
 import msgspec
 import pytest
 
+from events.registry import NodeRetired
+from services.kernel.decider import Emit
 from services.kernel.errors import MalformedRequest, TooLarge
 from services.metering.batches import batch_schema, read_batch
 from services.metering.commands import RecordReadings
@@ -19,6 +21,8 @@ DEVICE = device(NODE)
 LEASE = lease_id("a")
 START = NOW_MS
 
+Raw = tuple[str, str, int, int, int]
+
 
 @pytest.fixture
 def world() -> World:
@@ -28,7 +32,7 @@ def world() -> World:
     return made.at(START + 10 * MINUTE)
 
 
-def reading(start: int = START, length: int = 5 * MINUTE, level: int = 1_000, on: str = DEVICE, of: str = LEASE):
+def reading(start: int = START, length: int = 5 * MINUTE, level: int = 1_000, on: str = DEVICE, of: str = LEASE) -> Raw:
     return (on, of, start, start + length, level)
 
 
@@ -130,8 +134,11 @@ def test_a_reading_outside_its_lease_is_rejected(world: World) -> None:
     assert only_bad(world, reading(START - MINUTE)) == {"outside-lease": (1,)}
 
 
-def test_numbers_beyond_64_bits_are_rejected_as_any_other(world: World) -> None:
+def test_a_time_beyond_64_bits_is_rejected_as_any_other(world: World) -> None:
     assert only_bad(world, reading(10**30)) == {"outside-lease": (1,)}
+
+
+def test_a_level_beyond_64_bits_is_rejected_as_any_other(world: World) -> None:
     assert only_bad(world, reading(level=10**30)) == {"level-out-of-range": (1,)}
 
 
@@ -238,9 +245,6 @@ def test_the_same_interval_again_adds_nothing(world: World) -> None:
 
 
 def test_a_node_that_left_for_good_records_no_more(world: World) -> None:
-    from events.registry import NodeRetired  # noqa: PLC0415 - one use
-    from services.kernel.decider import Emit  # noqa: PLC0415 - one use
-
     world.spec.knowing(Emit(node(NODE), NodeRetired(node(NODE), "jws")))
     with pytest.raises(UnknownNode):
         world.record(NODE, reading())
