@@ -153,7 +153,7 @@ class World:
         self.spec.knowing(Emit("community", registry.CommunityFounded(self.community, "0" * 64)))
         for name in ("operator", "consumer", "provider", "other-provider"):
             self._register_member(name)
-        self.spec.when(AdoptGenesis(self.community, self.now_ms), "policy/metering.adopt-genesis")
+        self.spec.when(AdoptGenesis(self.community, self.now_ms), "policy/metering.adopt")
         self.count = 0
 
     def _community(self) -> Community:

@@ -14,30 +14,38 @@ import msgspec
 import psutil
 import typer
 
-from infra.bench.commands import bench_commands
-from infra.bench.ingest import bench_ingest
-from infra.bench.rebuild import FEW_ACCOUNTS, MANY_ACCOUNTS, bench_rebuild
 from infra.bench.rounds import Figure
-from infra.bench.store import bench_batches, bench_tail
 from infra.cli.output import emit_json, fail, say, table
 from infra.postgres.embedded import EmbeddedPostgres
 
 Bench = Callable[[str, Path], Awaitable[list[Figure]]]
 
 
+# Each bench is imported when it runs: the baselines are the library's own, with drivers that are no dependency of ours.
+
+
 async def _append(dsn: str, _home: Path) -> list[Figure]:
+    from infra.bench.commands import bench_commands  # noqa: PLC0415 - see above
+    from infra.bench.store import bench_batches  # noqa: PLC0415 - see above
+
     return [await bench_commands(dsn), await bench_batches(dsn)]
 
 
 async def _tail(dsn: str, _home: Path) -> list[Figure]:
+    from infra.bench.store import bench_tail  # noqa: PLC0415 - see above
+
     return [await bench_tail(dsn)]
 
 
 async def _ingest(_dsn: str, home: Path) -> list[Figure]:
+    from infra.bench.ingest import bench_ingest  # noqa: PLC0415 - see above
+
     return [await bench_ingest(home / "ingest", say)]
 
 
 async def _rebuild(dsn: str, _home: Path) -> list[Figure]:
+    from infra.bench.rebuild import FEW_ACCOUNTS, MANY_ACCOUNTS, bench_rebuild  # noqa: PLC0415 - see above
+
     return [await bench_rebuild(dsn, accounts=FEW_ACCOUNTS), await bench_rebuild(dsn, accounts=MANY_ACCOUNTS)]
 
 
@@ -52,7 +60,10 @@ def bench(
     """Measure; the baselines need the development dependencies."""
     if unknown := sorted(set(names or ()) - set(BENCHES)):
         fail(f"there is no bench {unknown[0]!r}", f"there are {', '.join(BENCHES)}")
-    figures = run(names or list(BENCHES))
+    try:
+        figures = run(names or list(BENCHES))
+    except ModuleNotFoundError as error:
+        fail(f"a baseline needs {error.name}", "the benches run with the development dependencies: `uv sync`")
     described = describe()
     if json:
         emit_json({"machine": described, "figures": msgspec.to_builtins(figures)})

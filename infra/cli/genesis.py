@@ -46,12 +46,13 @@ def genesis(
 
 def load(file: Path) -> Community:
     """Return a checked document; says every problem and exits when there are any."""
-    seed = KeyDirectory(read_settings().home).secret("operator")
+    home = read_settings().home
     try:
         raw = file.read_bytes()
     except OSError as error:
         fail(f"{file}: {error.strerror}")
-    community = read_community(raw, lambda handle: member_key(seed, handle).public)
+    # The operator's key is made at the first need: a file that names its members' own keys needs none here.
+    community = read_community(raw, lambda handle: member_key(KeyDirectory(home).secret("operator"), handle).public)
     if problems := check(community):
         for problem in problems:
             say(f"  {problem}")

@@ -17,6 +17,7 @@ import msgspec
 
 from events.genesis import Backfill, Community, PerformanceTable
 from infra.keys import SigningKey
+from infra.openb.machines import registration, throughput
 from infra.openb.names import Names
 from infra.openb.report import Report
 from infra.openb.slices import Mess, Placed, payloads, signed
@@ -35,10 +36,6 @@ BATCHES: Final = 64
 """Signed batches in one request at most."""
 
 CLOSE_TIMEOUT_SECONDS: Final = 900
-
-MEMORY_MIB: Final = {"P100": 16_384, "T4": 16_384, "V100M16": 16_384, "V100M32": 32_768, "A10": 24_576, "A30": 24_576}
-DEFAULT_MEMORY_MIB: Final = 16_384
-"""What a model of which the trace tells no memory registers with (G2 and G3 are undisclosed)."""
 
 
 class ImportRefused(Exception):
@@ -117,21 +114,8 @@ class Import:
         self.report.devices = sum(node.gpus for node in self.trace.nodes)
 
     async def _register(self, number: int, node: TraceNode) -> None:
-        owner, key = self.names.member(self.providers[number % len(self.providers)]), self.names.node(node.name)
-        memory = MEMORY_MIB.get(node.model, DEFAULT_MEMORY_MIB)
-        body = {
-            "key": msgspec.to_builtins(key.public),
-            "zone": "XX",
-            "devices": [
-                {"device": device, "kind": "gpu", "model": node.model, "capacity": 1_000, "memory_mib": memory}
-                for device in self.names.devices(node)
-            ],
-            "cpu_milli": node.cpu_milli,
-            "memory_mib": node.memory_mib,
-            "security_baseline": 1,
-            "no_sensitive_data": True,
-            "label": node.name,
-        }
+        owner = self.names.member(self.providers[number % len(self.providers)])
+        body = registration(node, self.names.node(node.name).public, self.names.devices(node))
         step = self.names.command("node", node.name)
         await self.api.authorised(owner, "RegisterNode", "/v1/registry/nodes/register", body, step)
 
@@ -163,7 +147,7 @@ class Import:
                 "digest": self.names.command("digest", device, str(number)) * 2,
                 "start_ms": self.start_ms - (RESULTS - number) * 3_600_000,
                 "end_ms": self.start_ms - (RESULTS - number) * 3_600_000 + 10_000,
-                "throughput": _throughput(table, node.model, benchmark.throughput),
+                "throughput": throughput(table, node.model, benchmark.throughput),
             }
             for device in self.names.devices(node)
             for number in range(RESULTS)
@@ -298,16 +282,3 @@ class Import:
         async with asyncio.TaskGroup() as group:
             for job in jobs:
                 group.create_task(one(job))
-
-
-def _throughput(table: PerformanceTable, model: str, reference: str) -> str:
-    """Return the throughput at which a model measures exactly its table entry (6 decimals)."""
-    factor = next(entry.performance_factor for entry in table.entries if entry.model == model)
-    one, two = _scaled(factor, 4), _scaled(reference, 6)
-    whole, part = divmod(-(-one * two // 10_000), 1_000_000)
-    return f"{whole}.{part:06d}"
-
-
-def _scaled(text: str, decimals: int) -> int:
-    whole, _, part = text.partition(".")
-    return int(whole + part.ljust(decimals, "0"))

@@ -85,7 +85,9 @@ def _rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, Mapping[str
             if missing:
                 raise TraceRefused(f"{path}: no column {', '.join(sorted(missing))}")
             yield from enumerate(reader, 2)
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise TraceRefused(f"{path}: {error.strerror}") from error
+    except (UnicodeDecodeError, csv.Error) as error:
         raise TraceRefused(f"{path}: {error}") from error
 
 

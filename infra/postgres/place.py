@@ -107,22 +107,32 @@ class Place:
 
     def forget_short_directory(self) -> None:
         """Remove the private directory in the temporary directory, when there is one."""
-        if self.short_directory_note.exists():
-            shutil.rmtree(self._short_directory(), ignore_errors=True)
-            self.short_directory_note.unlink()
+        known = self._known_short_directory()
+        if known is not None:
+            shutil.rmtree(known, ignore_errors=True)
+        self.short_directory_note.unlink(missing_ok=True)
 
     def _short_directory(self) -> Path:
-        note = self.short_directory_note
-        if note.exists():
-            known = Path(note.read_text())
-            if known.is_dir() and not known.is_symlink():
-                found = known.stat()
-                if found.st_uid == os.geteuid() and not found.st_mode & 0o077:
-                    return known
+        known = self._known_short_directory()
+        if known is not None:
+            return known
         roomy = len(tempfile.gettempdir()) < _LONGEST_SOCKET_PATH // 2
         made = Path(tempfile.mkdtemp(prefix="commons-", dir=None if roomy else "/tmp"))  # noqa: S108 - made 0700
-        note.write_text(str(made))
+        try:
+            self.short_directory_note.write_text(str(made))
+        except OSError:  # a full disk: what nobody could find again must not stay
+            made.rmdir()
+            raise
         return made
+
+    def _known_short_directory(self) -> Path | None:
+        """Return the directory the note names, if it is there and ours alone."""
+        note = self.short_directory_note
+        known = Path(note.read_text()) if note.exists() else None
+        if known is None or not known.is_absolute() or not known.is_dir() or known.is_symlink():
+            return None
+        found = known.stat()
+        return known if found.st_uid == os.geteuid() and not found.st_mode & 0o077 else None
 
 
 def free_bytes(path: Path) -> int:

@@ -10,22 +10,15 @@ from services.kernel.decider import Command, Policy
 from services.metering.commands import AdoptGenesis, AdoptTable
 
 
-def on_founding(recorded: Recorded) -> Sequence[Command]:
-    """Take over the rules, tables, quotas and backfills of genesis."""
-    assert isinstance(recorded.fact, CommunityFounded)
-    return [AdoptGenesis(recorded.fact.community, recorded.time_ms)]
-
-
-def on_table(recorded: Recorded) -> Sequence[Command]:
-    """Put a table in force; genesis' own are known by then, because this waits for genesis."""
+def on_registry(recorded: Recorded) -> Sequence[Command]:
+    """Take over the rules, tables, quotas and backfills of genesis, and put later tables in force."""
     fact = recorded.fact
+    if isinstance(fact, CommunityFounded):
+        return [AdoptGenesis(fact.community, recorded.time_ms)]
     assert isinstance(fact, PerformanceTableAdopted)
     return [AdoptTable(fact.table, fact.sha256, fact.effective_ms)]
 
 
 def policies() -> tuple[Policy, ...]:
-    """Return metering's policies."""
-    return (
-        Policy("metering.adopt-genesis", "registry", (CommunityFounded,), on_founding),
-        Policy("metering.adopt-table", "registry", (PerformanceTableAdopted,), on_table),
-    )
+    """Return metering's one policy: one, so that genesis comes before the tables that build on it."""
+    return (Policy("metering.adopt", "registry", (CommunityFounded, PerformanceTableAdopted), on_registry),)

@@ -77,12 +77,12 @@ def test_genesis_is_adopted_once() -> None:
     assert world.spec.when(AdoptGenesis(world.community, NOW_MS)) == []
 
 
-def test_the_policies_turn_the_registry_s_facts_into_commands() -> None:
-    genesis, table = policies()
-    assert (genesis.name, table.name) == ("metering.adopt-genesis", "metering.adopt-table")
+def test_one_policy_turns_the_registry_s_facts_into_commands() -> None:
+    (adopt,) = policies()
+    assert (adopt.name, adopt.source) == ("metering.adopt", "registry")
     community = World().community
-    assert genesis.react(recorded(CommunityFounded(community, "0" * 64))) == [AdoptGenesis(community, NOW_MS)]
-    assert table.react(recorded(PerformanceTableAdopted(TABLE, "1" * 64, 5))) == [AdoptTable(TABLE, "1" * 64, 5)]
+    assert adopt.react(recorded(CommunityFounded(community, "0" * 64))) == [AdoptGenesis(community, NOW_MS)]
+    assert adopt.react(recorded(PerformanceTableAdopted(TABLE, "1" * 64, 5))) == [AdoptTable(TABLE, "1" * 64, 5)]
 
 
 def test_genesis_own_table_is_not_adopted_twice() -> None:

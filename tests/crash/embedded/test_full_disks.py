@@ -31,11 +31,13 @@ def test_a_disk_too_small_for_a_new_database_is_told_and_nothing_half_made_stays
     assert not server.place.draft.exists()
 
 
+@pytest.mark.parametrize("depth", [1, 60])
 def test_a_disk_that_fills_up_loses_nothing_and_goes_on_when_there_is_room_again(
-    make: Make, small_disk: Callable[[int], Path]
+    make: Make, small_disk: Callable[[int], Path], depth: int
 ) -> None:
     disk = small_disk(160)
-    server = make(at=disk / "home", settings={**SMALL, "max_wal_size": "64MB", "min_wal_size": "32MB"})
+    home = disk / f"home-{'x' * depth}"  # a path too long for a socket needs a note on the same full disk
+    server = make(at=home, settings={**SMALL, "max_wal_size": "64MB", "min_wal_size": "32MB"})
     dsn = server.start()
     query(dsn, "CREATE TABLE kept (n bigint, body text)")
     ballast = disk / "ballast"
@@ -54,5 +56,4 @@ def test_a_disk_that_fills_up_loses_nothing_and_goes_on_when_there_is_room_again
     with pytest.raises(DiskFull, match="Free some space"):
         server.start()
     ballast.unlink()
-    server.start()
-    assert query(dsn, "SELECT count(*) FROM kept") == acknowledged
+    assert query(server.start(), "SELECT count(*) FROM kept") == acknowledged
