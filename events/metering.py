@@ -40,10 +40,10 @@ class RulesAdopted(Fact, frozen=True):
     rules: MeteringRules
 
 
-class TableInForce(Fact, frozen=True):
+class TableAdopted(Fact, frozen=True):
     """A performance table applies to every epoch that starts at or after `effective_ms`."""
 
-    TYPE: ClassVar[str] = "metering.table-in-force.v1"
+    TYPE: ClassVar[str] = "metering.table-adopted.v1"
     table: PerformanceTable
     sha256: str
     effective_ms: int
@@ -316,7 +316,7 @@ class LateUsageScored(Fact, frozen=True):
 
 FACTS: tuple[type[Fact], ...] = (
     RulesAdopted,
-    TableInForce,
+    TableAdopted,
     QuotaGranted,
     BackfillNamed,
     BackfillNodesNamed,

@@ -49,7 +49,6 @@ LONG_FILES: Final = {
 FOREIGN_NAMES: Final = {"tests/contract/test_library_recorders.py": "the eventsourcing library named its tests"}
 
 IRREGULAR: Final = {"Begun", "Built", "Drawn", "Held", "Kept", "Lent", "Lost", "Met", "Paid", "Put", "Sent", "Spent"}
-NO_PARTICIPLE: Final = {"TableInForce": "a state of the rules from a moment on; the registry's fact is the adoption"}
 
 BANNED: Final = {
     "datetime.datetime.now": "the clock is passed in",
@@ -179,7 +178,6 @@ def test_a_fact_is_named_in_the_past_tense_and_its_type_after_it() -> None:
         f"{kind.__name__} does not end in a past participle"
         for kind in kinds
         if not (words(kind.__name__)[-1].endswith("ed") or words(kind.__name__)[-1] in IRREGULAR)
-        and kind.__name__ not in NO_PARTICIPLE
     )
     assert not problems(
         f"{kind.__name__} is published as {kind.TYPE}"

@@ -58,7 +58,7 @@ def _(fact: metering.RulesAdopted, state: Metering, _recorded: Recorded) -> Mete
 
 
 @_apply.register
-def _(fact: metering.TableInForce, state: Metering, _recorded: Recorded) -> Metering:
+def _(fact: metering.TableAdopted, state: Metering, _recorded: Recorded) -> Metering:
     kind = fact.table.work_class
     return replace(state, tables=state.tables.set(kind, (*state.tables.get(kind, ()), fact)))
 

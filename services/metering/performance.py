@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from events.genesis import PerformanceTable
-from events.metering import TableInForce
+from events.metering import TableAdopted
 from events.values import PF_UNIT
 from services.metering.state import Result
 
@@ -40,7 +40,7 @@ def table_entry(table: PerformanceTable, model: str) -> int | None:
     return None
 
 
-def table_in_force(tables: Sequence[TableInForce], at_ms: int) -> TableInForce | None:
+def table_in_force(tables: Sequence[TableAdopted], at_ms: int) -> TableAdopted | None:
     """Return the table for an epoch that starts at `at_ms`: the last that took effect by then."""
     known = [table for table in tables if table.effective_ms <= at_ms]
     return max(known, key=lambda table: (table.effective_ms, table.table.version), default=None)
@@ -102,7 +102,7 @@ def integer_root(value: int, degree: int) -> int:
         guess = better
 
 
-def of_class(tables: Sequence[TableInForce], at_ms: int) -> PerformanceTable | None:
+def of_class(tables: Sequence[TableAdopted], at_ms: int) -> PerformanceTable | None:
     """Return the performance table in force at `at_ms`, or None."""
     found = table_in_force(tables, at_ms)
     return found.table if found else None

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from immutables import Map
 
 from events.genesis import BackfillSource
-from events.metering import Lease, RulesAdopted, TableInForce
+from events.metering import Lease, RulesAdopted, TableAdopted
 from events.registry_terms import SizeClass, WorkClass
 from services.metering.grid import Grid
 
@@ -121,7 +121,7 @@ class Metering:
 
     rules: RulesAdopted | None = None
     grid: Grid = field(default_factory=Grid)
-    tables: Map[WorkClass, tuple[TableInForce, ...]] = Map()
+    tables: Map[WorkClass, tuple[TableAdopted, ...]] = Map()
     projects: Map[str, Project] = Map()
     backfills: Map[str, Backfill] = Map()
     leases: Map[str, LeaseState] = Map()

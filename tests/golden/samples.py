@@ -141,7 +141,7 @@ SCORE: Final = metering.NodeScore(
 
 METERING: Final[tuple[tuple[str, Fact], ...]] = (
     ("rules", metering.RulesAdopted(1, ZERO - 365 * DAY, DAY, 2 * DAY, 365, MeteringRules())),
-    ("rules", metering.TableInForce(TABLE, SHA, ZERO)),
+    ("rules", metering.TableAdopted(TABLE, SHA, ZERO)),
     (
         "project/protein-folding",
         metering.QuotaGranted("protein-folding", BEN, "vision", "small", "infer", "500000000", "0", "genesis"),

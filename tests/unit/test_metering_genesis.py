@@ -7,7 +7,7 @@ import pytest
 
 from events.catalog import Recorded
 from events.genesis import Backfill, BackfillSource
-from events.metering import BackfillNodesNamed, BackfillOpened, QuotaGranted, RulesAdopted, TableInForce
+from events.metering import BackfillNodesNamed, BackfillOpened, QuotaGranted, RulesAdopted, TableAdopted
 from events.registry import CommunityFounded, PerformanceTableAdopted
 from services.kernel.errors import InvalidField
 from services.metering.commands import AdoptGenesis, AdoptTable, CloseBackfill, NameBackfillNodes
@@ -43,7 +43,7 @@ def test_genesis_becomes_rules_tables_quotas_and_backfills() -> None:
     assert isinstance(rules, RulesAdopted)
     assert (rules.epoch_zero_ms, rules.epoch_ms, rules.close_after_ms) == (ZERO_MS, DAY, 2 * DAY)
     assert rules.first_live_epoch == 100
-    assert isinstance(table, TableInForce)
+    assert isinstance(table, TableAdopted)
     assert (table.table, table.effective_ms) == (TABLE, ZERO_MS)
     assert isinstance(quota, QuotaGranted)
     assert (quota.owner, quota.guild, quota.source) == (member("consumer"), "users", "genesis")

@@ -9,7 +9,7 @@ import msgspec
 
 from events.envelope import Fact, time_us
 from events.genesis import Backfill, Community, Founder, PerformanceTable, Project
-from events.metering import BackfillNamed, QuotaGranted, RulesAdopted, TableInForce
+from events.metering import BackfillNamed, QuotaGranted, RulesAdopted, TableAdopted
 from events.values import member_id
 from services.kernel.decider import Context, Decision, Emit
 from services.kernel.directory import raw_key
@@ -46,7 +46,7 @@ def _rules(community: Community, founded_ms: int) -> Iterable[Emit]:
     # The first tables apply to all history a backfill may bring, so they are in force from its first epoch on.
     starts = [grid.zero_ms, *(grid.start(grid.epoch_of(_ms(backfill.start))) for backfill in community.backfills)]
     for table in community.performance_tables:
-        yield Emit(RULES, TableInForce(table, table_sha256(table), min(starts)))
+        yield Emit(RULES, TableAdopted(table, table_sha256(table), min(starts)))
 
 
 def table_sha256(table: PerformanceTable) -> str:
@@ -119,4 +119,4 @@ def adopt_table(command: AdoptTable, state: Metering, context: Context) -> Decis
     table = command.table
     if any(known.table.version == table.version for known in state.tables.get(table.work_class, ())):
         return Decision()
-    return Decision([Emit(RULES, TableInForce(table, command.sha256, max(command.effective_ms, context.time_ms)))])
+    return Decision([Emit(RULES, TableAdopted(table, command.sha256, max(command.effective_ms, context.time_ms)))])
