@@ -212,3 +212,17 @@ async def verify_checkpoint(store: Store, checkpoint: Checkpoint) -> None:
     digest = hashlib.sha256(found[0].state).digest() if found and found[0].id == checkpoint.position else b""
     if digest != checkpoint.record_hash:
         raise StoreRewound(checkpoint, digest)
+
+
+async def read_on(store: Store, at: Checkpoint) -> Sequence[Notification]:
+    """Return a page of what follows `at`, empty at the end; the record `at` remembers is looked at in the same reading.
+
+    For who keeps a folded state in memory: raises StoreRewound when it was folded from records that are gone.
+    """
+    if at.position == 0:
+        return await store.read(0)
+    page = await store.read(at.position - 1)
+    digest = hashlib.sha256(page[0].state).digest() if page and page[0].id == at.position else b""
+    if digest != at.record_hash:
+        raise StoreRewound(at, digest)
+    return page[1:]

@@ -8,7 +8,7 @@ from events.catalog import UpgradeNeeded
 from events.genesis import GenesisRefused
 from events.store import StoreError
 from infra.api import ApiRefused
-from infra.http.server import PortTaken
+from infra.http.server import AddressRefused, PortTaken
 from infra.keys import KeyFileRefused
 from infra.local import NotReady
 from infra.openb.run import ImportRefused
@@ -20,6 +20,7 @@ from projections.store import RebuildRunning
 from services.kernel.errors import CommonsError
 
 EXPLAINED = (
+    AddressRefused,
     ApiRefused,
     ChildGaveUp,
     CommonsError,

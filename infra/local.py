@@ -75,9 +75,13 @@ def _write_private(path: Path, text: str) -> None:
 
 @asynccontextmanager
 async def processes(
-    settings: Settings, groups: Sequence[Sequence[str]], say: Say, environ: Mapping[str, str] | None = None
+    settings: Settings,
+    groups: Sequence[Sequence[str]],
+    say: Say,
+    environ: Mapping[str, str] | None = None,
+    stop: asyncio.Event | None = None,
 ) -> AsyncIterator[asyncio.Task[None]]:
-    """Run everything on this machine; yields the supervisor's task once the edge is ready.
+    """Run everything on this machine; yields the supervisor's task once the edge is ready, or `stop` is set before.
 
     Raises PortTaken before anything is started, ChildGaveUp and NotReady afterwards.
     """
@@ -95,7 +99,7 @@ async def processes(
         running = asyncio.create_task(Supervisor(groups, environ, say).run())
         try:
             if any("http" in group for group in groups):
-                await _until_ready(settings, running)
+                await _until_ready(settings, running, stop or asyncio.Event())
             yield running
         finally:
             running.cancel()
@@ -103,10 +107,12 @@ async def processes(
                 await running
 
 
-async def _until_ready(settings: Settings, running: asyncio.Task[None]) -> None:
+async def _until_ready(settings: Settings, running: asyncio.Task[None], stop: asyncio.Event) -> None:
     loop = asyncio.get_running_loop()
     deadline = loop.time() + READY_SECONDS
     while loop.time() < deadline:
+        if stop.is_set():
+            return
         if running.done():
             running.result()
         if await ready(local_url(settings)):

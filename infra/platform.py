@@ -18,10 +18,11 @@ import asyncpg  # type: ignore[import-untyped]
 
 from events.catalog import Catalog
 from events.facts import FACTS_BY_SERVICE, catalog
-from events.store import Store, StoreUnavailable
+from events.store import StoreUnavailable
 from infra.gate import Ungated
 from infra.keys import KeyDirectory
 from infra.postgres.alone import alone
+from infra.postgres.input_key import bind_input_key
 from infra.postgres.pool import open_pool
 from infra.postgres.store import PostgresStore, open_stores
 from infra.postgres.views import PostgresViews
@@ -82,7 +83,7 @@ def services() -> dict[str, Service[Any]]:
 
 @asynccontextmanager
 async def open_platform(settings: Settings, dsn: str) -> AsyncIterator[Platform]:
-    """Connect the parts over the database at `dsn`; everything is closed on leaving. Raises StoreUnavailable."""
+    """Connect the parts over the database at `dsn`; closed on leaving. Raises StoreUnavailable, OtherHome."""
     async with AsyncExitStack() as stack:
         keys, facts = KeyDirectory(settings.home), catalog()
         readers = await open_pool(dsn, size=CONNECTIONS, read_only=True)
@@ -91,6 +92,7 @@ async def open_platform(settings: Settings, dsn: str) -> AsyncIterator[Platform]
         stack.push_async_callback(view_readers.close)
         pool = await open_pool(dsn, size=CONNECTIONS, by_key=False)
         stack.push_async_callback(pool.close)
+        await bind_input_key(pool, keys.secret("inputs"))
         stores = await stack.enter_async_context(
             open_stores(dsn, list(FACTS_BY_SERVICE), pool_size=CONNECTIONS, readers=readers)
         )
@@ -129,15 +131,16 @@ async def run_roles(
         await platform.view_store.prepare(view)  # a query before the first fact finds an empty view, not an error
     await platform.feed.current()
     work: list[Awaitable[None]] = [appender.run() for appender in platform.appenders.values()]
-    work.append(_tell_outages(platform.stores["registry"]))
+    work.append(_watch(platform))
     if "follow" in roles:
         work += [runner.run() for runner in policy_runners(platform)]
         work += [runner.run() for runner in view_runners(platform)]
     if "clock" in roles:
         work.append(_clock(platform))
-    if "http" in roles:
-        work.append(serve_http(platform, stop))
     tasks = [asyncio.ensure_future(item) for item in work]
+    edge = asyncio.ensure_future(serve_http(platform, stop)) if "http" in roles else None
+    if edge is not None:
+        tasks.append(edge)
     ending = asyncio.ensure_future(stop.wait())
     pending = {*tasks, ending}
     try:
@@ -145,6 +148,8 @@ async def run_roles(
         while not stop.is_set() and not failed:
             done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
             failed = any(task.exception() is not None for task in done)
+        if edge is not None and not failed:
+            await asyncio.wait([edge])  # requests in progress still need the writers
     finally:
         await _end(platform, tasks, ending)
     for task in tasks:
@@ -179,12 +184,18 @@ def view_runners(platform: Platform) -> list[ViewRunner]:
     return [ViewRunner(view, platform.view_store, platform.bus, platform.catalog) for view in platform.views]
 
 
-async def _tell_outages(store: Store) -> None:
-    """Say once that the database is away and once that it is back; everyone else just waits."""
+async def _watch(platform: Platform) -> None:
+    """Say once that the database is away and once that it is back; everyone else just waits.
+
+    What this process has folded is compared with the stores on the way: raises StoreRewound when it was folded from
+    records that a restore has taken away, UpgradeNeeded when newer software writes beside it.
+    """
     away = False
     while True:
         try:
-            await store.head()
+            await platform.feed.current()
+            for appender in platform.appenders.values():
+                await appender.refresh()
         except StoreUnavailable as error:
             if not away:
                 _LOG.warning("the database is away, callers are told to wait: %s", error)

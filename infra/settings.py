@@ -81,12 +81,20 @@ def _parsed(values: Mapping[str, str], given: Mapping[str, str]) -> Settings:
         raise SettingRefused(f"COMMONS_BUS={bus}: only tail: is there in this version")
     if database != "embedded:" and urlsplit(database).scheme not in {"postgresql", "postgres"}:
         raise SettingRefused("COMMONS_DATABASE must be embedded: or postgresql://user@host/database")
+    if not _ports_are_numbers(database):
+        raise SettingRefused("COMMONS_DATABASE names a port that is no number from 1 to 65535")
     if level not in {"debug", "info", "warning", "error"}:
         raise SettingRefused(f"COMMONS_LOG_LEVEL={level} must be debug, info, warning or error")
     url = given.get("COMMONS_PUBLIC_URL") or f"http://{host}:{port}"
     if urlsplit(url).scheme not in {"http", "https"} or not urlsplit(url).netloc:
         raise SettingRefused(f"COMMONS_PUBLIC_URL={url} must be an http or https URL")
     return Settings(Path(values["COMMONS_HOME"]).resolve(), host, port, url.rstrip("/"), database, bus, level)
+
+
+def _ports_are_numbers(url: str) -> bool:
+    hosts = urlsplit(url).netloc.rpartition("@")[2].split(",")
+    ports = [host.rpartition("]")[2].partition(":")[2] for host in hosts]
+    return all(not port or (port.isdecimal() and 0 < int(port) <= 65_535) for port in ports)  # noqa: PLR2004 - as above
 
 
 def _listen(text: str) -> tuple[str, int]:

@@ -65,7 +65,8 @@ class Instance:
     def give_operator_key(self, seed: bytes) -> None:
         """Let this home's operator have that key, before anything is started."""
         folder = self.home / "keys"
-        folder.mkdir(mode=0o700, parents=True)
+        self.home.mkdir(mode=0o700)
+        folder.mkdir(mode=0o700)
         (folder / "operator.key").touch(mode=0o600)
         (folder / "operator.key").write_text(seed.hex())
 
@@ -130,7 +131,7 @@ class Instance:
     def json(self, *arguments: str, timeout: float = 300) -> Any:
         """Run a command with --json; return what its last line holds."""
         done = self.commons(*arguments, "--json", timeout=timeout)
-        assert done.returncode == 0, done.stderr
+        assert done.returncode == 0, done.stderr + done.stdout[-4_000:]
         return json.loads(done.stdout.splitlines()[-1])
 
     def found(self, community: Community | None = None) -> Community:

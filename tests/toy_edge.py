@@ -241,6 +241,7 @@ async def toy_edge(
     public_url: str = PUBLIC_URL,
     clock: Any = None,
     submit_seconds: float = 10,
+    body_seconds: float = 10,
 ) -> AsyncIterator[ToyEdge]:
     """Serve the toy behind the edge; the community is founded before the first request."""
     keys, clock, missing = keys or Community3(), clock or Clock(), []
@@ -262,7 +263,7 @@ async def toy_edge(
             task = asyncio.create_task(appender.run())
             stack.callback(task.cancel)
         parts = make_parts(
-            Settings(public_url, submit_seconds=submit_seconds),
+            Settings(public_url, submit_seconds=submit_seconds, body_seconds=body_seconds),
             appenders=appenders,
             feed=feed,
             acknowledger=acks,

@@ -12,7 +12,7 @@ from infra.cli.doctor import doctor
 from infra.cli.genesis import genesis
 from infra.cli.keys import keys
 from infra.cli.openb import openb
-from infra.cli.output import EXIT_REFUSED, say
+from infra.cli.output import EXIT_INTERRUPTED, EXIT_REFUSED, say
 from infra.cli.schemas import schemas
 from infra.cli.up import child, up
 from infra.cli.views import lag, rebuild
@@ -45,7 +45,7 @@ def main() -> None:
     try:
         app()
     except KeyboardInterrupt:
-        sys.exit(130)
+        sys.exit(EXIT_INTERRUPTED)
     except Exception as error:
         message = explained(error)
         if message is None:

@@ -8,8 +8,8 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from infra.cli.output import emit_json, pairs, say, steps, table
-from infra.cli.up import announce, first_of, run_until_signalled, start_logging
+from infra.cli.output import EXIT_INTERRUPTED, emit_json, pairs, say, steps, table
+from infra.cli.up import announce, finished, first_of, run_until_signalled, start_logging
 from infra.demo.play import Proofs, play, prove
 from infra.local import database, local_url, processes
 from infra.openb.report import Report
@@ -25,19 +25,27 @@ def demo(
     """Found the shipped community, let a day of its history happen, and print what was proved."""
     settings = read_settings()
     start_logging(settings)
+    played = False
 
     async def work(stop: asyncio.Event) -> None:
-        async with processes(settings, CHILDREN, say) as running:
-            with steps(quiet=json) as tell:
-                report = await play(settings, say, tell)
-                async with database(settings, say) as dsn, open_platform(settings, dsn) as platform:
-                    proofs = await prove(platform, tell)
-            _account(settings, report, proofs, json=json)
-            if serve:
+        nonlocal played
+        async with processes(settings, CHILDREN, say, stop=stop) as running:
+            played = await finished(stop, asyncio.create_task(_tell(settings, json=json)))
+            if played and serve:
                 announce(settings, json=False)
                 await first_of(stop, running)
 
     run_until_signalled(work)
+    if not played:
+        raise typer.Exit(EXIT_INTERRUPTED)
+
+
+async def _tell(settings: Settings, *, json: bool) -> None:
+    with steps(quiet=json) as tell:
+        report = await play(settings, say, tell)
+        async with database(settings, say) as dsn, open_platform(settings, dsn) as platform:
+            proofs = await prove(platform, tell)
+    _account(settings, report, proofs, json=json)
 
 
 def _account(settings: Settings, report: Report, proofs: Proofs, *, json: bool) -> None:

@@ -24,6 +24,8 @@ from rich.table import Table
 from rich.text import Text
 
 EXIT_REFUSED = 1
+EXIT_INTERRUPTED = 130
+"""What a shell expects of work that Ctrl-C ended (128 + SIGINT)."""
 
 
 def console() -> Console:

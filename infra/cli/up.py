@@ -13,9 +13,10 @@ from typing import Annotated, Any
 import typer
 
 from events.catalog import UpgradeNeeded
-from events.store import StoreRewound, StoreUnavailable
+from events.store import StoreError, StoreFull, StoreUnavailable
 from infra.cli.output import emit_json, fail, say
-from infra.local import database, local_url, processes, refuse_a_taken_port
+from infra.keys import KeyFileRefused
+from infra.local import database, local_url, processes, ready, refuse_a_taken_port
 from infra.platform import CHILDREN, ROLES, open_platform, run_roles
 from infra.serving import serve_http
 from infra.settings import Settings, read_settings
@@ -41,7 +42,9 @@ def up(
         if single or roles:
             await _in_this_process(settings, chosen, stop, json=json)
             return
-        async with processes(settings, CHILDREN, say) as running:
+        async with processes(settings, CHILDREN, say, stop=stop) as running:
+            if stop.is_set():
+                return
             announce(settings, json=json)
             await first_of(stop, running)
 
@@ -59,7 +62,9 @@ def child(roles: list[str]) -> None:
 
     try:
         run_until_signalled(work)
-    except (StoreRewound, UpgradeNeeded) as error:
+    except StoreFull:
+        raise  # room may be made: it is tried again
+    except (StoreError, UpgradeNeeded, KeyFileRefused) as error:
         say(f"commons: {error}")
         sys.exit(GIVES_UP)
 
@@ -81,6 +86,21 @@ async def first_of(stop: asyncio.Event, running: asyncio.Task[None]) -> None:
             raise error if isinstance(error, ChildGaveUp) else ChildGaveUp(str(error))
     finally:
         stopping.cancel()
+
+
+async def finished(stop: asyncio.Event, job: asyncio.Task[None]) -> bool:
+    """Wait for a job, or for the end asked for; tell whether the job was finished. Raises what the job raised."""
+    stopping = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait([stopping, job], return_when=asyncio.FIRST_COMPLETED)
+        if job.done():
+            job.result()
+            return True
+        return False
+    finally:
+        stopping.cancel()
+        job.cancel()
+        await asyncio.gather(job, return_exceptions=True)
 
 
 def run_until_signalled(work: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> None:
@@ -119,8 +139,17 @@ async def _in_this_process(settings: Settings, roles: Sequence[str], stop: async
     if "http" in roles:
         refuse_a_taken_port(settings.host, settings.port)
     async with database(settings, say) as dsn:
-        announce(settings, json=json)
-        await _serve(settings, dsn, roles, stop)
+        announcing = asyncio.create_task(_announce_when_ready(settings, roles, json=json))
+        try:
+            await _serve(settings, dsn, roles, stop)
+        finally:
+            announcing.cancel()
+
+
+async def _announce_when_ready(settings: Settings, roles: Sequence[str], *, json: bool) -> None:
+    while "http" in roles and not await ready(local_url(settings)):  # noqa: ASYNC110 - asks as any caller would
+        await asyncio.sleep(0.1)
+    announce(settings, json=json)
 
 
 async def _serve(settings: Settings, dsn: str, roles: Sequence[str], stop: asyncio.Event) -> None:

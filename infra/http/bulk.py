@@ -37,7 +37,7 @@ def bulk_endpoint(parts: Parts, service: str, route: BulkRoute) -> Endpoint:
         who: Who | None = None
         try:
             incoming = read_head(request, parts.settings.public_url)
-            body = await read_body(request, incoming, parts.settings.bulk_bytes)
+            body = await read_body(request, incoming, parts.settings.bulk_bytes, parts.settings.body_seconds)
             incoming = replace(incoming, body=body)
             who = await parts.admit(incoming, route.permission, "commands", api_key=False)
             items = await _read(route, _elements(route, body), caller_of(who))

@@ -37,7 +37,7 @@ def command_endpoint(parts: Parts, service: str, route: CommandRoute) -> Endpoin
         who: Who | None = None
         try:
             incoming = read_head(request, parts.settings.public_url)
-            body = await read_body(request, incoming, parts.settings.command_bytes)
+            body = await read_body(request, incoming, parts.settings.command_bytes, parts.settings.body_seconds)
             incoming = replace(incoming, body=body)
             who = await parts.admit(incoming, route.permission, "commands", api_key=route.api_key)
             outcome = await submit(parts, service, _read(route, who, incoming, body))

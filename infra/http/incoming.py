@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import Final
 
 from starlette.requests import Request
 
-from services.kernel.errors import MalformedRequest, TooLarge, UnsupportedMedia
+from services.kernel.errors import MalformedRequest, TooLarge, TooSlow, UnsupportedMedia
 
 JSON: Final = "application/json"
 
@@ -53,8 +54,11 @@ def read_head(request: Request, public_url: str) -> Incoming:
     return Incoming(request.method, target, headers, address, None)
 
 
-async def read_body(request: Request, head: Incoming, limit: int) -> bytes:
-    """Return the JSON body's bytes; raises UnsupportedMedia, TooLarge as soon as it is known, MalformedRequest."""
+async def read_body(request: Request, head: Incoming, limit: int, seconds: float) -> bytes:
+    """Return the JSON body's bytes, which must come within `seconds`.
+
+    Raises UnsupportedMedia, TooLarge as soon as it is known, MalformedRequest, TooSlow.
+    """
     if head.headers.get("content-encoding", "identity") != "identity":
         raise UnsupportedMedia("content encodings are not taken")
     kind = head.headers.get("content-type", "").replace(" ", "").lower()
@@ -65,6 +69,14 @@ async def read_body(request: Request, head: Incoming, limit: int) -> bytes:
         raise MalformedRequest("the content-length header is no number")
     if len(stated) > len(str(limit)) or int(stated) > limit:
         raise TooLarge(f"the body has more than {limit} bytes", limit=limit)
+    try:
+        async with asyncio.timeout(seconds):
+            return await _collect(request, limit)
+    except TimeoutError as error:
+        raise TooSlow(f"the body did not come within {seconds:g} s") from error
+
+
+async def _collect(request: Request, limit: int) -> bytes:
     chunks: list[bytes] = []
     size = 0
     async for chunk in request.stream():

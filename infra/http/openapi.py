@@ -68,7 +68,7 @@ _COMMAND_ANSWER: Final = {
 }
 _BULK_ANSWER: Final = {"type": "array", "items": {"type": "object"}}
 
-_COMMAND_PROBLEMS: Final = (400, 401, 403, 404, 409, 413, 415, 422, 429, 500, 503, 507)
+_COMMAND_PROBLEMS: Final = (400, 401, 403, 404, 408, 409, 413, 415, 422, 429, 500, 503, 507)
 _QUERY_PROBLEMS: Final = (400, 401, 403, 404, 422, 429, 500, 503)
 
 

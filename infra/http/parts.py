@@ -27,6 +27,7 @@ class Settings:
     command_bytes: int = 65_536
     bulk_bytes: int = 4_194_304
     submit_seconds: float = 30.0
+    body_seconds: float = 30.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,8 @@ from typing import Any, Final
 
 import uvicorn
 
+from infra.http.protocol import BoundedProtocol
+
 GRACE_SECONDS: Final = 10
 """How long requests in progress may go on after the stop."""
 
@@ -31,6 +33,14 @@ class PortTaken(Exception):
         self.port = port
 
 
+class AddressRefused(Exception):
+    """The system does not let us listen there."""
+
+    def __init__(self, host: str, port: int, reason: str) -> None:
+        """Say which address and why."""
+        super().__init__(f"cannot listen on {host}:{port} ({reason}): set COMMONS_LISTEN to an address of this machine")
+
+
 class _Server(uvicorn.Server):
     """Leaves signals to whoever owns the process."""
 
@@ -41,8 +51,11 @@ class _Server(uvicorn.Server):
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """Return a listening-ready socket (port 0: any free one). Raises PortTaken, OSError for an impossible address."""
-    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    """Return a listening-ready socket (port 0: any free one). Raises PortTaken, AddressRefused."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except OSError as error:
+        raise AddressRefused(host, port, error.strerror or str(error)) from error
     listener = socket.socket(family, kind, protocol)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -52,7 +65,7 @@ def bind(host: str, port: int) -> socket.socket:
         listener.close()
         if error.errno == errno.EADDRINUSE:
             raise PortTaken(host, port) from error
-        raise
+        raise AddressRefused(host, port, error.strerror or str(error)) from error
     listener.setblocking(False)  # noqa: FBT003 - the standard library's signature
     return listener
 
@@ -69,7 +82,7 @@ async def serving(
     listener = listener or bind(host, port)
     config = uvicorn.Config(
         app,
-        http="httptools",
+        http=BoundedProtocol,
         ws="none",
         lifespan="off",
         log_config=None,

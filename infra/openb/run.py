@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
@@ -268,17 +268,21 @@ class Import:
             self.report.reward_kept += int(epoch["kept"])
         self.report.verified_milli_gpu_seconds = share_milli_ms // 1_000
 
-    async def _all(self, step: str, jobs: Sequence[Awaitable[None]]) -> None:
+    async def _all(self, step: str, jobs: Sequence[Coroutine[Any, Any, None]]) -> None:
         """Run jobs, a bounded number at once; the first error ends them all."""
         gate, done = asyncio.Semaphore(CONCURRENCY), 0
 
-        async def one(job: Awaitable[None]) -> None:
+        async def one(job: Coroutine[Any, Any, None]) -> None:
             nonlocal done
             async with gate:
                 await job
             done += 1
             self.progress(step, done, len(jobs))
 
-        async with asyncio.TaskGroup() as group:
+        try:
+            async with asyncio.TaskGroup() as group:
+                for job in jobs:
+                    group.create_task(one(job))
+        finally:
             for job in jobs:
-                group.create_task(one(job))
+                job.close()  # one that never began, because another failed or all were called off

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Final
 
 import asyncpg  # type: ignore[import-untyped]
@@ -72,6 +74,22 @@ def lock_key(purpose: str, service: str) -> int:
     return int.from_bytes(hashlib.sha256(f"commons/{purpose}/{service}".encode()).digest()[:8], "big", signed=True)
 
 
+@asynccontextmanager
+async def making(connection: asyncpg.Connection, what: str) -> AsyncIterator[None]:
+    """Hold the lock under which tables are made, and then a transaction.
+
+    In this order: a backend that has looked for a schema in vain remembers that until its next transaction begins,
+    and would make it a second time.
+    """
+    key = lock_key("layout", what)
+    await connection.execute("SELECT pg_advisory_lock($1)", key)
+    try:
+        async with connection.transaction():
+            yield
+    finally:
+        await connection.execute("SELECT pg_advisory_unlock($1)", key)
+
+
 async def prepare_schema(connection: asyncpg.Connection, service: str) -> None:
     """Create the service's tables where they are missing; safe when several processes start at once.
 
@@ -81,8 +99,7 @@ async def prepare_schema(connection: asyncpg.Connection, service: str) -> None:
     schema = schema_name(service)
     with translated():
         if not await connection.fetchval("SELECT to_regclass($1)", f"{schema}.layout"):
-            async with connection.transaction():
-                await connection.execute("SELECT pg_advisory_xact_lock($1)", lock_key("layout", service))
+            async with making(connection, service):
                 await connection.execute(_DDL.format(schema=schema, layout=LAYOUT))
         found = await connection.fetchval(f"SELECT max(version) FROM {schema}.layout")  # noqa: S608 - a name of ours
     if found != LAYOUT:

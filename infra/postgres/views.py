@@ -16,7 +16,7 @@ import asyncpg  # type: ignore[import-untyped]
 
 from events.store import Checkpoint, StoreUnavailable
 from infra.postgres.pool import translated
-from infra.postgres.schema import lock_key
+from infra.postgres.schema import lock_key, making
 from infra.postgres.view_rows import PostgresWriter, digest_of, read_checkpoints, select_rows
 from infra.postgres.view_tables import (
     BUILDING,
@@ -139,8 +139,7 @@ class PostgresViews:
             async with self._pool.acquire() as connection:
                 if await tables_stand(connection, view):
                     return
-                async with connection.transaction():
-                    await connection.execute("SELECT pg_advisory_xact_lock($1)", lock_key("layout", LIVE))
+                async with making(connection, LIVE):
                     await create_tables(connection, LIVE, view)
                     await create_indexes(connection, LIVE, view, _LONG_SECONDS)
 

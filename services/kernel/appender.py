@@ -15,17 +15,21 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
+import msgspec
 from eventsourcing.persistence import Notification
 
-from events.catalog import Catalog
+from events.catalog import Catalog, UpgradeNeeded
 from events.store import (
     Checkpoint,
     CheckpointMoved,
     Move,
+    Session,
     Snapshot,
     Store,
     StoreFull,
+    StoreRewound,
     StoreUnavailable,
+    read_on,
     verify_checkpoint,
 )
 from services.kernel.decider import Service
@@ -105,22 +109,33 @@ class Appender(Generic[S]):
         """The last position folded."""
         return self._position
 
+    @property
+    def _place(self) -> Checkpoint:
+        return Checkpoint(f"writer of {self.service.name}", self.service.name, self._position, self._record_hash)
+
     async def load(self) -> None:
         """Fold the service's history, from its last snapshot on. Raises StoreRewound, UpgradeNeeded."""
         snapshot = await self.store.load_snapshot("state", self.service.snapshot_version)
         if snapshot is not None:
             checkpoint = Checkpoint("state", self.service.name, snapshot.position, snapshot.record_hash)
             await verify_checkpoint(self.store, checkpoint)
-            kind: Any = tuple[dict[str, int], type(self._state)]  # type: ignore[misc]
-            self._versions, self._state = thaw(snapshot.state, kind)
-            self._position, self._record_hash = snapshot.position, snapshot.record_hash
-            self._snapshot_at = snapshot.position
+            self._restore(snapshot)
         await self.refresh()
 
+    def _restore(self, snapshot: Snapshot) -> None:
+        kind: Any = tuple[dict[str, int], type(self._state)]  # type: ignore[misc]
+        try:
+            self._versions, self._state = thaw(snapshot.state, kind)
+        except msgspec.MsgspecError as error:
+            _LOG.warning("the snapshot of %s has another layout, all facts are folded: %s", self.service.name, error)
+            return
+        self._position, self._record_hash = snapshot.position, snapshot.record_hash
+        self._snapshot_at = snapshot.position
+
     async def refresh(self) -> S:
-        """Fold what is committed and not folded yet; return the state."""
+        """Fold what is committed and not folded yet; return the state. Raises StoreRewound, UpgradeNeeded."""
         async with self._folding:
-            while page := await self.store.read(self._position):
+            while page := await read_on(self.store, self._place):
                 self._fold(page)
                 await asyncio.sleep(0)
             self.store.seen(self._position)
@@ -145,7 +160,7 @@ class Appender(Generic[S]):
         return await unit.done
 
     async def run(self) -> None:
-        """Serve submissions until cancelled."""
+        """Serve submissions until cancelled. Raises StoreRewound, UpgradeNeeded: then nothing may go on."""
         while True:
             await self._wake.wait()
             self._wake.clear()
@@ -172,13 +187,21 @@ class Appender(Generic[S]):
             _fail(units, Unavailable("the service is stopping", retry_after_seconds=2))
             raise
         except StoreUnavailable as error:
-            _fail(units, Unavailable(str(error) or "the database is away", retry_after_seconds=2))
+            _LOG.info("%s cannot reach its store: %s", self.service.name, error)  # callers are not told where it is
+            _fail(units, Unavailable("the database is away", retry_after_seconds=2))
         except StoreFull as error:
-            _fail(units, DiskFull(str(error) or "the disk of the database is full"))
+            _LOG.warning("%s cannot write: %s", self.service.name, error)
+            _fail(units, DiskFull("the disk of the database is full"))
+        except (StoreRewound, UpgradeNeeded):
+            _fail(units, Unavailable("the service has stopped and needs its operator", retry_after_seconds=30))
+            raise
         except Exception as error:  # noqa: BLE001 - whatever it is, callers must not wait for ever
             if len(units) > 1:
-                for unit in units:
-                    await self._serve([unit])
+                try:
+                    for unit in units:
+                        await self._serve([unit])
+                finally:
+                    _fail(units, Unavailable("the service is stopping", retry_after_seconds=2))
                 return
             if not isinstance(error, CheckpointMoved):
                 _LOG.exception("a command of %s failed", self.service.name)
@@ -191,7 +214,7 @@ class Appender(Generic[S]):
         records: Sequence[bytes] = ()
         answers: Answers = []
         async with self.store.session() as session:
-            self._fold(session.news)
+            await self._fold_up_to(session)
             known = await session.outcomes([request.key for unit in units for request in unit.requests])
             group = Group(
                 self.service,
@@ -223,16 +246,29 @@ class Appender(Generic[S]):
         await self._answer(answers, group, records)
         return rest
 
+    async def _fold_up_to(self, session: Session) -> None:
+        """Fold all that stands before the session's own facts: nothing is decided on a state with a hole in it."""
+        if session.news and session.news[0].id <= self._position + 1:
+            self._fold(session.news)
+        while self._position < session.head.position:  # news is told once: what could not be folded then is read again
+            self._fold(await read_on(self.store, self._place))
+        if session.head.record_hash != self._record_hash:
+            raise StoreRewound(self._place, session.head.record_hash)
+
     def _fold(self, page: Sequence[Notification]) -> None:
-        for notification in page:
-            if notification.id <= self._position:
-                continue
-            recorded = self._catalog.decode(notification.state)
-            self._state = self.service.evolve(self._state, recorded)
-            self._versions[recorded.stream] = recorded.version
-            self._position = notification.id
-        if page:
-            self._record_hash = hashlib.sha256(page[-1].state).digest()
+        folded: Notification | None = None
+        try:
+            for notification in page:
+                if notification.id <= self._position:
+                    continue
+                recorded = self._catalog.decode(notification.state)
+                self._state = self.service.evolve(self._state, recorded)
+                self._versions[recorded.stream] = recorded.version
+                self._position = notification.id
+                folded = notification
+        finally:  # position and hash belong together, also where a fact cannot be folded
+            if folded is not None:
+                self._record_hash = hashlib.sha256(folded.state).digest()
 
     async def _answer(self, answers: Answers, group: Group[S], records: Sequence[bytes]) -> None:
         for unit, found in answers:

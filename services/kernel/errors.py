@@ -10,6 +10,7 @@ CommonsError
 |-- PermissionDenied         who asks may not do this
 |-- MalformedRequest         the bytes are not the JSON they must be
 |-- TooLarge                 a request or a batch exceeds a limit
+|-- TooSlow                a request did not arrive in time
 |-- UnsupportedMedia         the content type is not the route's
 |-- TooManyRequests          a rate limit of the actor
 |-- Unavailable              wait and try again: the store is away or a follower is behind
@@ -89,6 +90,13 @@ class TooLarge(CommonsError):
 
     slug = "too-large"
     title = "Too large"
+
+
+class TooSlow(CommonsError):
+    """A request did not arrive in time."""
+
+    slug = "too-slow"
+    title = "Request too slow"
 
 
 class UnsupportedMedia(CommonsError):

@@ -23,6 +23,7 @@ from services.kernel.errors import (
     Refusal,
     TooLarge,
     TooManyRequests,
+    TooSlow,
     Unavailable,
     UnsupportedMedia,
 )
@@ -39,6 +40,7 @@ STATUS: Final[Mapping[type[CommonsError], int]] = {
     PermissionDenied: HTTPStatus.FORBIDDEN,
     NotFound: HTTPStatus.NOT_FOUND,
     TooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    TooSlow: HTTPStatus.REQUEST_TIMEOUT,
     UnsupportedMedia: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     TooManyRequests: HTTPStatus.TOO_MANY_REQUESTS,
     Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,

@@ -114,6 +114,7 @@ def load(instance: Instance, genesis: str, name: str) -> Iterator[list[Writer]]:
     for writer in writers:
         if writer.failure is not None:
             raise writer.failure
+    assert not any(writer.lost for writer in writers), "the edge answers whatever the database does"
     answers = [answer for writer in writers for answer in writer.answers]
     assert {answer.status for answer in answers} <= HEARD
     assert all(answer.retry_after for answer in answers if answer.status == 503)

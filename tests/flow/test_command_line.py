@@ -341,3 +341,15 @@ def test_the_demo_again_on_its_home_goes_on(tmp_path: Path) -> None:
     assert again["proved"]["sound"]
     assert first["happened"]["rewards_paid"] == again["happened"]["rewards_paid"] > 0
     assert again["happened"]["batches_duplicate"] == again["happened"]["batches_sent"]
+
+
+@pytest.mark.soak
+def test_a_demo_that_is_interrupted_ends_at_once_and_leaves_nothing(tmp_path: Path) -> None:
+    demo = Instance(tmp_path / "home")
+    demo.start("demo")
+    time.sleep(1)
+    assert demo.stop() == 130
+    assert belonging_to(demo.home) == []
+    assert "Traceback" not in demo.log()
+    assert "never awaited" not in demo.log()
+    assert one_object(demo.commons("demo", "--json"))["proved"]["sound"], "and goes on when it is started again"

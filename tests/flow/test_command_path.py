@@ -4,19 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
 from immutables import Map
 
+from events.catalog import Catalog, Recorded, UpgradeNeeded
 from events.envelope import decode_envelope, encode_envelope
-from events.store import Checkpoint, CheckpointMoved, Move, StoreFull, StoreUnavailable
-from infra.memory import MemoryStore
+from events.store import (
+    Checkpoint,
+    CheckpointMoved,
+    Head,
+    Move,
+    Snapshot,
+    StoreFull,
+    StoreRewound,
+    StoreUnavailable,
+)
+from infra.memory import MemoryLog, MemoryStore
 from infra.postgres.store import PostgresStore
+from services.kernel.appender import Appender
 from services.kernel.directory import Directory, Key
 from services.kernel.errors import AuthenticationFailed, DiskFull, OtherInputs, RecordTooLarge, Unavailable
-from tests.toy import CEILING, CeilingReached, Count, Counts, Stumble, request, running, service
+from services.kernel.feed import DirectoryFeed
+from tests.toy import CEILING, CeilingReached, Count, Counted, Counts, Stumble, catalog, request, running, service
 
 
 @pytest.fixture(params=["memory", "postgres"])
@@ -202,3 +215,106 @@ async def test_callers_are_told_to_wait_while_the_database_is_away_and_nothing_i
         store.trouble = None
         (accepted,) = await appender.submit(request(Count("a"), "1"))
     assert (accepted.last, accepted.hit) == (1, False)
+
+
+class Strict(Catalog):
+    """A catalog that does not know one type yet."""
+
+    blind = False
+
+    def decode(self, raw: bytes) -> Recorded:
+        if self.blind:
+            raise UpgradeNeeded("toy.counted.v2")
+        return super().decode(raw)
+
+
+async def test_a_fact_of_newer_software_stops_the_writer_instead_of_leaving_a_hole() -> None:
+    log = MemoryLog()
+    ours, theirs = MemoryStore("toy", log=log), MemoryStore("toy", log=log)
+    known = Strict([Counted])
+    appender = Appender(service(), ours, known, nobody, b"key")
+    await appender.load()
+    serving = asyncio.create_task(appender.run())
+    await appender.submit(request(Count("a"), "1"))
+    async with running(theirs) as other:
+        await other.submit(request(Count("a"), "2"))
+    known.blind = True
+    with pytest.raises(Unavailable):
+        await appender.submit(request(Count("a"), "3"))
+    with pytest.raises(UpgradeNeeded):
+        await serving
+    await appender.snapshot()
+    async with running(theirs) as other:
+        await other.submit(request(Count("a"), "4"))
+    known.blind = False
+    serving = asyncio.create_task(appender.run())
+    (accepted,) = await appender.submit(request(Count("a"), "3"))
+    serving.cancel()
+    assert json.loads(accepted.answer) == {"total": 4}
+    async with running(ours) as again:  # the snapshot kept in between holds
+        assert dict(again.state.counts) == {"a": 4}
+
+
+async def test_a_rewound_store_stops_the_writer_that_remembers_more(store: MemoryStore) -> None:
+    appender = Appender(service(), store, catalog(), nobody, b"key")
+    serving = asyncio.create_task(appender.run())
+    await appender.submit(request(Count("a"), "1"))
+    await appender.submit(request(Count("a"), "2"))
+    await rewind(store, 1)
+    with pytest.raises(Unavailable):
+        await appender.submit(request(Count("a"), "3"))
+    with pytest.raises(StoreRewound):
+        await serving
+    with pytest.raises(StoreRewound):
+        await appender.refresh()
+
+
+async def test_a_directory_folded_from_records_that_are_gone_is_not_answered() -> None:
+    store = MemoryStore("toy")
+    async with running(store) as appender:
+        await appender.submit(request(Count("a"), "1"))
+        await appender.submit(request(Count("a"), "2"))
+    feed = DirectoryFeed(store, catalog())
+    await feed.current()
+    await rewind(store, 1)
+    async with running(MemoryStore("toy", log=store._log)) as appender:
+        await appender.submit(request(Count("b"), "x"))
+        await appender.submit(request(Count("b"), "y"))
+    with pytest.raises(StoreRewound):
+        await feed.current()
+
+
+async def rewind(store: MemoryStore | PostgresStore, position: int) -> None:
+    """Take a store back, as restoring an older copy of its database does."""
+    if isinstance(store, MemoryStore):
+        log = store._log
+        del log.records[position:]
+        log.head = Head(position, 0, hashlib.sha256(log.records[-1].state).digest())
+        log.versions = {str(record.originator_id): record.originator_version for record in log.records}
+        log.outcomes.clear()
+        return
+    await store._pool.execute("DELETE FROM toy.events WHERE notification_id > $1", position)
+    await store._pool.execute("DELETE FROM toy.outcomes WHERE last > $1", position)
+
+
+async def nobody() -> Directory:
+    return Directory()
+
+
+async def test_a_snapshot_of_another_layout_costs_time_and_nothing_else(store: MemoryStore) -> None:
+    async with running(store) as appender:
+        await appender.submit(request(Count("a", 3), "1"))
+        (record,) = await store.read(0)
+        digest = hashlib.sha256(record.state).digest()
+        await store.save_snapshot(Snapshot("state", service().snapshot_version, 1, digest, b"\x92\x80\x01"))
+    async with running(store) as again:
+        assert dict(again.state.counts) == {"a": 3}
+
+
+async def test_callers_are_not_told_where_the_database_is() -> None:
+    store = Away("toy")
+    async with running(store) as appender:
+        store.trouble = StoreUnavailable("cannot reach 10.0.0.5 as commons")
+        with pytest.raises(Unavailable) as caught:
+            await appender.submit(request(Count("a"), "1"))
+    assert "10.0.0.5" not in str(caught.value.detail)

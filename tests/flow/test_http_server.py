@@ -9,8 +9,9 @@ import time
 import httpx
 import pytest
 
+from infra.http import protocol
 from infra.http.client import SignedClient
-from infra.http.server import PortTaken, bind, serving
+from infra.http.server import AddressRefused, PortTaken, bind, serving
 from tests.toy_edge import AwayStore, ToyEdge, toy_edge
 
 HOST = "127.0.0.1"
@@ -94,3 +95,55 @@ async def test_a_client_whose_patience_ends_says_that_nobody_answered() -> None:
         async with SignedClient(url, edge.keys.member, patience_seconds=0.3) as client:
             with pytest.raises(httpx.ConnectError):
                 await client.command("/v1/toy/count", {"name": "a"})
+
+
+async def hear(url: str, sent: bytes, seconds: float = 5) -> bytes:
+    """Send bytes as they are and return what comes until the server closes, empty when it closes at once."""
+    reading, writing = await asyncio.open_connection(HOST, int(url.rpartition(":")[2]))
+    try:
+        writing.write(sent)
+        async with asyncio.timeout(seconds):
+            return await reading.read()
+    except ConnectionError:
+        return b""
+    finally:
+        writing.close()
+
+
+@pytest.mark.parametrize("junk", [b"X: " + b"a" * 4_000_000, b"X: y\r\n" * 1_000_000])
+async def test_a_head_without_end_is_refused_before_it_fills_the_memory(junk: bytes) -> None:
+    async with toy_edge() as edge, serving(edge.app, HOST, 0) as address:
+        await hear(address, b"GET / HTTP/1.1\r\nHost: x\r\n" + junk)  # ends: the connection was closed
+        async with httpx.AsyncClient() as client:
+            assert (await client.get(f"{address}/health/live")).status_code == 200
+
+
+async def test_trailers_without_end_are_refused() -> None:
+    head = b"POST /v1/toy/count HTTP/1.1\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+    async with toy_edge() as edge, serving(edge.app, HOST, 0) as address:
+        await hear(address, head + b"1\r\n{\r\n0\r\n" + b"X: y\r\n" * 1_000_000)
+
+
+async def test_a_head_that_does_not_come_costs_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.3)
+    async with toy_edge() as edge, serving(edge.app, HOST, 0) as address:
+        assert await hear(address, b"") == b""
+        assert await hear(address, b"GET / HTTP/1.1\r\nHost:") == b""
+        async with httpx.AsyncClient() as client:
+            for _ in range(3):
+                assert (await client.get(f"{address}/health/live")).status_code == 200
+                await asyncio.sleep(0.4)  # a connection that rests between requests is another matter
+
+
+async def test_a_body_that_does_not_come_is_answered_408() -> None:
+    head = b"POST /v1/toy/count HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 9\r\n"
+    async with toy_edge(body_seconds=0.3) as edge, serving(edge.app, HOST, 0) as address:
+        heard = await hear(address, head + b"Connection: close\r\n\r\n{")
+    assert heard.startswith(b"HTTP/1.1 408")
+    assert b"urn:commons:problem:too-slow" in heard
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "nosuch.invalid"])
+def test_an_address_that_is_not_of_this_machine_says_what_to_set(host: str) -> None:
+    with pytest.raises(AddressRefused, match=f"{host}:8700.*COMMONS_LISTEN"):
+        bind(host, 8_700)

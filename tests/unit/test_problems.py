@@ -23,6 +23,7 @@ class TooTall(Refusal):
     [
         (errors.TooLarge("x"), 413),
         (errors.RecordTooLarge("x"), 413),
+        (errors.TooSlow("x"), 408),
         (errors.UnsupportedMedia("x"), 415),
         (errors.InvalidField("x"), 422),
         (errors.AuthenticationFailed("x"), 401),
