@@ -29,10 +29,11 @@ class NotReady(Exception):
 
 
 @asynccontextmanager
-async def database(settings: Settings, say: Say) -> AsyncIterator[str]:
+async def database(settings: Settings, say: Say, *, borrow: bool = True) -> AsyncIterator[str]:
     """Yield the DSN: the embedded server's, started and watched here unless another process has, or the one given.
 
-    Raises an EmbeddedPostgresError other than HomeInUse.
+    What serves for long does not `borrow` another process's server, because it would end with that process.
+    Raises an EmbeddedPostgresError; HomeInUse only when the other process's server may not or cannot be used.
     """
     if not settings.embedded:
         yield settings.database
@@ -42,7 +43,7 @@ async def database(settings: Settings, say: Say) -> AsyncIterator[str]:
     try:
         dsn = await asyncio.to_thread(server.start)
     except HomeInUse:
-        if not address.exists():
+        if not borrow or not address.exists():
             raise
         yield address.read_text()
         return
@@ -87,7 +88,7 @@ async def processes(
     """
     if any("http" in group for group in groups):
         refuse_a_taken_port(settings.host, settings.port)
-    async with database(settings, say) as dsn:
+    async with database(settings, say, borrow=False) as dsn:
         environ = dict(environ if environ is not None else os.environ)
         environ.pop("COMMONS_DATABASE_FILE", None)
         environ |= {

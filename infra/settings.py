@@ -99,8 +99,8 @@ def _ports_are_numbers(url: str) -> bool:
 
 def _listen(text: str) -> tuple[str, int]:
     host, _, port = text.rpartition(":")
-    if not host or not port.isdecimal() or not 0 <= int(port) <= 65_535:  # noqa: PLR2004 - the range of ports
-        raise SettingRefused(f"COMMONS_LISTEN={text} must be host:port")
+    if not host or not port.isdecimal() or not 1 <= int(port) <= 65_535:  # noqa: PLR2004 - the range of ports
+        raise SettingRefused(f"COMMONS_LISTEN={text} must be host:port, with a port from 1 to 65535")
     return host.strip("[]"), int(port)
 
 

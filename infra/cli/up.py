@@ -138,7 +138,7 @@ def start_logging(settings: Settings) -> None:
 async def _in_this_process(settings: Settings, roles: Sequence[str], stop: asyncio.Event, *, json: bool) -> None:
     if "http" in roles:
         refuse_a_taken_port(settings.host, settings.port)
-    async with database(settings, say) as dsn:
+    async with database(settings, say, borrow=False) as dsn:
         announcing = asyncio.create_task(_announce_when_ready(settings, roles, json=json))
         try:
             await _serve(settings, dsn, roles, stop)

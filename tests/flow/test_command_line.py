@@ -231,6 +231,11 @@ def test_an_import_where_nothing_answers_is_refused(cold: Instance) -> None:
     refused(cold.commons("import", "openb", *files), f"nothing answers at {cold.url}")
 
 
+def test_a_second_up_on_one_home_is_refused_whatever_its_port(running: Instance) -> None:
+    refused(Instance(running.home).commons("up"), "is in use by another process")
+    assert httpx.get(f"{running.url}/health/ready", trust_env=False).status_code == 200
+
+
 def test_a_second_genesis_is_refused(running: Instance, tmp_path: Path) -> None:
     file = genesis_file(tmp_path, "name: The demo commons", "name: Another one")
     refused(

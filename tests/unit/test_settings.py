@@ -29,6 +29,7 @@ def test_settings_of_the_tests_are_not_ours() -> None:
     [
         ("COMMONS_LISTEN", "8700"),
         ("COMMONS_LISTEN", "127.0.0.1:99999"),
+        ("COMMONS_LISTEN", "127.0.0.1:0"),
         ("COMMONS_DATABASE", "mysql://x"),
         ("COMMONS_BUS", "kafka://x"),
         ("COMMONS_LOG_LEVEL", "loud"),
@@ -53,3 +54,16 @@ def test_every_setting_stands_in_the_operators_table_with_its_default() -> None:
         assert f"`{setting.name}`" in text, setting.name
         if setting.secret:
             assert f"{setting.name}_FILE" in text, setting.name
+
+
+@pytest.mark.parametrize("hosts", ["db:bad", "db:0", "db:70000", "db:5432,other:x", "[::1]:y"])
+def test_a_database_port_that_is_no_port_is_refused_without_telling_the_password(hosts: str) -> None:
+    with pytest.raises(SettingRefused, match="port") as refused:
+        read_settings({"COMMONS_DATABASE": f"postgresql://u:sekret@{hosts}/x"})
+    assert "sekret" not in str(refused.value)
+
+
+@pytest.mark.parametrize("hosts", ["", "db", "db:5432", "a:1,b:2", "[::1]:5432", "[::1]"])
+def test_database_addresses_as_libpq_knows_them_are_taken(hosts: str) -> None:
+    database = f"postgresql://u@{hosts}/x?host=/run"
+    assert read_settings({"COMMONS_DATABASE": database}).database == database
