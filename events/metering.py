@@ -305,12 +305,17 @@ class EpochClosed(Fact, frozen=True):
 
 
 class LateUsageScored(Fact, frozen=True):
-    """Usage of a closed epoch that was recorded in time but after its close, at the lower factors of both epochs."""
+    """Usage of a closed epoch that was recorded in time but after its close, at the lower factors of both epochs.
+
+    `pages` and `total_micro_rgpu_hours` span all pages of one `(epoch, scored_in)`: they are paid together.
+    """
 
     TYPE: ClassVar[str] = "metering.late-usage-scored.v1"
     epoch: int
     scored_in: int
     page: int
+    pages: int
+    total_micro_rgpu_hours: str
     nodes: tuple[NodeScore, ...]
 
 

@@ -138,7 +138,7 @@ class NodeVerified(Fact, frozen=True):
 
 
 class ChallengesNoted(Fact, frozen=True):
-    """How many more results each device of a node not yet verified has passed; `evidence` is metering's fact."""
+    """How many more challenges each device of a node not yet verified has passed; `evidence` is metering's fact."""
 
     TYPE: ClassVar[str] = "registry.challenges-noted.v1"
     node: str

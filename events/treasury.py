@@ -157,7 +157,7 @@ class RewardsPaid(Fact, frozen=True):
 class EpochSettled(Fact, frozen=True):
     """An epoch's pool is accounted for exactly: paid + late_reserve + kept = pool, and its account is 0.
 
-    `rate_*` is the final rate (base units per micro reference-GPU-hour, an exact fraction) late usage is paid at.
+    `rate_*` is the final rate (base units per micro reference-GPU-hour, an exact fraction) late usage earns at most.
     `gate` says whether the cause lay under a finalised anchor when it was paid.
     """
 
@@ -174,10 +174,27 @@ class EpochSettled(Fact, frozen=True):
     postings: tuple[Posting, ...]
 
 
-class LateRewardsPaid(Fact, frozen=True):
-    """Late usage of an already settled epoch, paid from its late reserve at its final rate, rounded down.
+class LateScoresNoted(Fact, frozen=True):
+    """The treasury has taken note of a page of late scores of a settled epoch; with the last of `pages` it pays them.
 
-    `nodes[i]` earned `postings[i]`; at most 100 of them, so one late fact may come to several of these.
+    `page_fact` is the metering fact it repeats, `scored_in` the epoch whose close scored it.
+    """
+
+    TYPE: ClassVar[str] = "treasury.late-scores-noted.v1"
+    epoch: int
+    scored_in: int
+    page: int
+    pages: int
+    page_fact: str
+    scores: tuple[ScoredNode, ...]
+
+
+class LateRewardsPaid(Fact, frozen=True):
+    """Late usage of an already settled epoch, paid from its late reserve, rounded down.
+
+    It earns at most its epoch's final rate, and its owner in all at most what being in time would have paid.
+    `nodes[i]` earned `postings[i]`; at most 100 of them, so one late fact may come to several of these. `late_fact`
+    is the page that completed the late scores.
     """
 
     TYPE: ClassVar[str] = "treasury.late-rewards-paid.v1"
@@ -208,6 +225,7 @@ FACTS: tuple[type[Fact], ...] = (
     EpochPoolFunded,
     RewardsPaid,
     EpochSettled,
+    LateScoresNoted,
     LateRewardsPaid,
     LateReserveReleased,
 )

@@ -242,7 +242,7 @@ def a_community(draw: Random, steps: int) -> Iterator[Entry]:
                 ("book/COMPUTE", treasury.EpochPoolFunded(epoch, (), "1000")),
                 (
                     f"epoch/{epoch}",
-                    metering.LateUsageScored(epoch, 1_000 + step, 0, scored(epoch, number)[1].nodes),  # type: ignore[attr-defined]
+                    metering.LateUsageScored(epoch, 1_000 + step, 0, 1, "0", scored(epoch, number)[1].nodes),  # type: ignore[attr-defined]
                 ),
             ]
         )

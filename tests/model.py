@@ -23,6 +23,11 @@ class BookModel:
         self.burned = 0
         self.funds: dict[str, int] = {}
         self.rates: dict[int, Fraction] = {}
+        self.available: dict[int, int] = {}
+        self.in_time: dict[int, int] = {}
+        self.usage: dict[int, list[tuple[str, str, int]]] = {}
+        self.late_usage: dict[int, list[tuple[str, str, int]]] = {}
+        self.earned: dict[tuple[int, str], int] = {}
         self.released: set[int] = set()
 
     def open(self, account: str, owner: str) -> None:
@@ -68,6 +73,8 @@ class BookModel:
         for node, owner, _ in scores:
             if pay[node]:
                 self.balances[owner] = self.balances.get(owner, 0) + pay[node]
+                self.earned[epoch, owner] = self.earned.get((epoch, owner), 0) + pay[node]
+        self.available[epoch], self.in_time[epoch], self.usage[epoch] = pool - reserve, total, list(scores)
         self.balances[f"late-reserve/{epoch}"] = reserve
         self.balances["pool/emission-reserve"] += pool - reserve - payable
         self.rates[epoch] = Fraction(payable, total) if total else Fraction(self.rate_cap, 1_000_000)
@@ -80,6 +87,12 @@ class BookModel:
         account = f"late-reserve/{epoch}"
         reserve = self.balances[account]
         pay = {node: floor(score * self.rates[epoch]) for node, _, score in scores}
+        self.late_usage.setdefault(epoch, []).extend(scores)
+        for owner in {owner for _, owner, score in scores if score}:
+            mine = {node: pay[node] for node, of, _ in scores if of == owner}
+            room, asked = max(0, self.deserved(epoch, owner) - self.earned.get((epoch, owner), 0)), sum(mine.values())
+            if asked > room:
+                pay |= {node: floor(Fraction(room * part, asked)) for node, part in mine.items()}
         whole = sum(pay.values())
         if whole > reserve:
             pay = {node: floor(Fraction(reserve * part, whole)) for node, part in pay.items()}
@@ -87,7 +100,21 @@ class BookModel:
             if pay[node]:
                 self.balances[owner] = self.balances.get(owner, 0) + pay[node]
                 self.balances[account] -= pay[node]
+                self.earned[epoch, owner] = self.earned.get((epoch, owner), 0) + pay[node]
         return pay
+
+    def deserved(self, epoch: int, owner: str) -> int:
+        """What an owner's usage would have earned in time: with the others' late usage in time too, or without."""
+        found = []
+        for others in (True, False):
+            late = [row for row in self.late_usage[epoch] if others or row[1] == owner]
+            whole = self.in_time[epoch] + sum(score for _, _, score in late)
+            payable = min(self.available[epoch], floor(Fraction(self.rate_cap * whole, 1_000_000)))
+            nodes: dict[str, int] = {}
+            for node, of, score in [*self.usage[epoch], *late]:
+                nodes[node] = nodes.get(node, 0) + (score if of == owner else 0)
+            found.append(sum(floor(Fraction(payable * score, whole)) for score in nodes.values()))
+        return min(found)
 
     def release(self, epoch: int) -> None:
         self.balances["pool/emission-reserve"] += self.balances[f"late-reserve/{epoch}"]

@@ -14,7 +14,7 @@ from events.values import member_id
 from infra.gate import Ungated
 from services.kernel.decider import Emit, Service
 from services.kernel.jws import public_key
-from services.treasury.commands import NoteEpochScores, PostTransaction, SettleEpoch
+from services.treasury.commands import NoteEpochScores, PayLateUsage, PostTransaction, SettleEpoch
 from services.treasury.invariants import check_book
 from services.treasury.service import service
 from services.treasury.state import Book
@@ -92,6 +92,16 @@ def settle(
     total = sum(int(score.micro_rgpu_hours) for score in scores)
     command = SettleEpoch(epoch, len(pages), str(total), backfill, f"closed-{epoch}", "ungated")
     return spec.when(command, "policy/treasury.settle-epochs")
+
+
+def late_pages(epoch: int, scored_in: int, scores: Sequence[ScoredNode], page: int = 200) -> tuple[PayLateUsage, ...]:
+    """Return the commands that pages of late scores become, at least one."""
+    parts = [tuple(scores[start : start + page]) for start in range(0, len(scores), page)] or [()]
+    total = str(sum(int(score.micro_rgpu_hours) for score in scores))
+    return tuple(
+        PayLateUsage(epoch, scored_in, number, len(parts), total, f"late-{scored_in}-{number}", part, "ungated")
+        for number, part in enumerate(parts)
+    )
 
 
 def only(facts: Sequence[Fact], kind: type[Fact]) -> list[Fact]:

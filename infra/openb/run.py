@@ -32,6 +32,9 @@ LEASES: Final = 50
 RESULTS: Final = 5
 """Challenge results recorded per device whose model has a table entry."""
 
+RESULTS_AT_ONCE: Final = 50
+"""Challenge results in one command at most."""
+
 BATCHES: Final = 64
 """Signed batches in one request at most."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final, TypeVar
 
@@ -70,23 +71,39 @@ def _settled(state: Metering, epoch: int) -> Metering:
             covered[key] = covered.get(key, 0) + steps.covered_ms(points, start, end)
     for lease_id in sorted(ended):
         lease = state.leases[lease_id]
+        totals: dict[str, int] = {}
         for device in lease.fact.devices:
             key = (device.device, lease_id)
             points = recorded(state.usage, epoch, key)
-            total = covered.pop(key, 0) + steps.covered_ms(points, start, min(end, lease.end_ms))
-            if not _is_trial(lease):
-                continue
-            weight = min(LEASE_UNIT, lease.fact.share * (lease.end_ms - lease.fact.start_ms))
-            kept = total * 100 >= COVER_PERCENT * (lease.end_ms - lease.fact.start_ms)
-            kept = kept and not (lease.cancelled and _gap_at_end(state, lease, device.device))
-            if kept and lease.fact.linked is not None:
-                continue  # serving oneself proves nothing; failing oneself does
-            tick = state.grid.tick_of(lease.end_ms)
-            won, lost = (weight, 0) if kept else (0, weight)
-            for subject in (device.device, lease.fact.owner):
-                record = records.get(subject, Record())
-                records = records.set(subject, replace(record, leases=add_trial(record.leases, tick, won, lost)))
+            totals[device.device] = covered.pop(key, 0) + steps.covered_ms(points, start, min(end, lease.end_ms))
+        if _is_trial(lease):
+            records = _with_trials(records, state, lease, totals)
     return replace(state, covered=covered.finish(), records=records)
+
+
+def _with_trials(
+    records: Map[str, Record], state: Metering, lease: LeaseState, totals: Mapping[str, int]
+) -> Map[str, Record]:
+    """Add an ended lease's trial to each of its devices, and one to their owner: kept only if all of them kept it."""
+    length = lease.end_ms - lease.fact.start_ms
+    kept = {
+        device: total * 100 >= COVER_PERCENT * length and not (lease.cancelled and _gap_at_end(state, lease, device))
+        for device, total in totals.items()
+    }
+    work = lease.fact.share * length
+    owner = lease.fact.owner
+    subjects: list[tuple[str, str | None, int, bool]] = [(device, owner, work, good) for device, good in kept.items()]
+    subjects.append((owner, None, work * len(kept), all(kept.values())))
+    tick = state.grid.tick_of(lease.end_ms)
+    for subject, held_by, worth, good in subjects:
+        if good and lease.fact.linked is not None:
+            continue  # serving oneself proves nothing; failing oneself does
+        weight = min(LEASE_UNIT, worth)
+        won, lost = (weight, 0) if good else (0, weight)
+        record = records.get(subject, Record())
+        leases = add_trial(record.leases, tick, won, lost)
+        records = records.set(subject, replace(record, leases=leases, owner=held_by))
+    return records
 
 
 def _is_trial(lease: LeaseState) -> bool:

@@ -9,7 +9,7 @@ Refusal
 |-- NotThisNode              a batch or result of another node
 |-- NoReadingStands          every reading of a batch is bad; `rejected` maps codes to indexes
 |-- BackfillNotOpen, BackfillAlreadyOpen, BackfillNodesMismatch, PageOutOfOrder, SpansOverlap
-|-- ResultOutOfRange, ResultKnown, WrongModel
+|-- ResultOutOfRange, ResultKnown, UnknownBenchmark, WrongModel, OwnNodeChallenged
 |-- EpochNotOver, EpochOutOfOrder
 """
 
@@ -89,7 +89,7 @@ class StartOutOfRange(LeaseRefused):
 
 
 class DurationOutOfRange(LeaseRefused):
-    """A lease lasts 60 s to 24 h; in a backfill it ends inside the span."""
+    """A lease lasts 60 s to 24 h; in a backfill it ends inside the span and before the first live epoch."""
 
     slug = "lease-duration-out-of-range"
     title = "Lease duration out of range"
@@ -180,10 +180,17 @@ class ResultOutOfRange(Refusal):
 
 
 class ResultKnown(Refusal):
-    """The device already has a result of this challenge and benchmark."""
+    """The device already has results of this challenge: all its runs come in one bulk, each benchmark once."""
 
     slug = "challenge-result-known"
     title = "Challenge result already recorded"
+
+
+class UnknownBenchmark(Refusal):
+    """The table in force for the class does not name the benchmark, so nothing could be compared with it."""
+
+    slug = "unknown-benchmark"
+    title = "Benchmark not in the table in force"
 
 
 class WrongModel(Refusal):
@@ -191,6 +198,13 @@ class WrongModel(Refusal):
 
     slug = "wrong-model"
     title = "Device model differs from the registry's"
+
+
+class OwnNodeChallenged(Refusal):
+    """Nobody challenges a node of their own: both signatures would be the payee's."""
+
+    slug = "own-node-challenged"
+    title = "Challenger owns the node"
 
 
 class EpochNotOver(Refusal):

@@ -19,7 +19,7 @@ from services.metering.reliability import CHALLENGE_UNIT, add_trial
 from services.metering.state import (
     Backfill,
     Booking,
-    DeviceClass,
+    ClaimClass,
     LeaseState,
     Metering,
     Paid,
@@ -190,16 +190,22 @@ def _(fact: metering.ReadingsRecorded, state: Metering, _recorded: Recorded) -> 
 @_apply.register
 def _(fact: metering.ChallengeResultsRecorded, state: Metering, _recorded: Recorded) -> Metering:
     results, records = state.results, state.records
+    trials: dict[tuple[str, str], tuple[int, bool]] = {}
     for result, passed in zip(fact.results, fact.passed, strict=True):
         throughput = None if result.throughput is None else micro(result.throughput)
         kept = Result(result.end_ms, result.challenge, result.benchmark, result.work_class, throughput, passed)
         known = sorted((*results.get(result.device, ()), kept), key=_by_date)
         results = results.set(result.device, tuple(known[-RESULTS_KEPT:]))
-        tick = state.grid.tick_of(result.end_ms)
+        last, all_passed = trials.get((result.device, result.challenge), (result.end_ms, True))
+        trials[result.device, result.challenge] = (max(last, result.end_ms), all_passed and passed)
+    for (device, _), (end_ms, passed) in trials.items():
+        # A device's runs of one challenge are one trial, dated when the last of them ended.
+        tick = state.grid.tick_of(end_ms)
         won, lost = (CHALLENGE_UNIT, 0) if passed else (0, CHALLENGE_UNIT)
-        for subject in (result.device, fact.owner):
+        for subject, owner in ((device, fact.owner), (fact.owner, None)):
             record = records.get(subject, Record())
-            records = records.set(subject, replace(record, challenges=add_trial(record.challenges, tick, won, lost)))
+            challenges = add_trial(record.challenges, tick, won, lost)
+            records = records.set(subject, replace(record, challenges=challenges, owner=owner))
     return replace(state, results=results, records=records)
 
 
@@ -229,7 +235,7 @@ def _with_paid(state: Metering, epoch: int, nodes: tuple[metering.NodeScore, ...
     paid = state.paid.get(epoch, Map()).mutate()
     for node in nodes:
         for score in node.devices:
-            key: DeviceClass = (score.device, score.work_class)
+            key: ClaimClass = (node.node, score.device, score.work_class)
             known = paid.get(key)
             paid[key] = Paid(
                 int(score.share_milli_ms) + (known.share_milli_ms if known else 0),

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from events.metering import DeviceScore, NodeScore
 from services.metering.scoring import PER_MICRO, Factors, NodeTally, factors_at, judge, tally
-from services.metering.state import DeviceClass, Metering
+from services.metering.state import ClaimClass, Metering
 
 
 def late_scores(state: Metering, epoch: int, scored_in: int) -> Sequence[NodeScore]:
@@ -21,7 +21,7 @@ def late_scores(state: Metering, epoch: int, scored_in: int) -> Sequence[NodeSco
     return [score for score in found if score.devices]
 
 
-def _factors(state: Metering, epoch: int, tallied: Mapping[str, NodeTally]) -> Mapping[DeviceClass, Factors]:
+def _factors(state: Metering, epoch: int, tallied: Mapping[str, NodeTally]) -> Mapping[ClaimClass, Factors]:
     owned = [(device, node.owner) for node in tallied.values() for device in node.devices]
     return factors_at(state, epoch, tallied, judge(state, epoch, owned))
 
@@ -31,14 +31,15 @@ def _lower(one: Factors, other: Factors) -> Factors:
 
 
 def _score(
-    state: Metering, epoch: int, node: str, tallied: NodeTally, factors: Mapping[DeviceClass, Factors]
+    state: Metering, epoch: int, node: str, tallied: NodeTally, factors: Mapping[ClaimClass, Factors]
 ) -> NodeScore:
     scores: list[DeviceScore] = []
     weighted = total = 0
     for device_id, device in tallied.devices.items():
         for kind, counted in sorted(device.counted.items()):
-            paid = state.paid[epoch].get((device_id, kind)) if epoch in state.paid else None
-            factor, ppm = factors[device_id, kind]
+            key = (node, device_id, kind)
+            paid = state.paid[epoch].get(key) if epoch in state.paid else None
+            factor, ppm = factors[key]
             if paid is not None:
                 counted -= paid.share_milli_ms  # noqa: PLW2901 - only what was not counted yet
                 factor, ppm = _lower((factor, ppm), (paid.performance_factor, paid.reliability_ppm))

@@ -7,7 +7,7 @@ the epoch, *allocated* the counted share of leases that earn, *utilised* what re
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from immutables import Map
@@ -18,7 +18,7 @@ from events.values import MILLI_MS_PER_GPU_HOUR, PF_UNIT, round_half_even
 from services.metering import steps
 from services.metering.performance import of_class, performance_factor
 from services.metering.reliability import EMPTY, is_new, reliability
-from services.metering.state import DeviceClass, DeviceLease, LeaseState, Metering, Record, Standing
+from services.metering.state import ClaimClass, DeviceLease, LeaseState, Metering, Record, Standing
 
 WHOLE_DEVICE = 1_000
 
@@ -51,18 +51,21 @@ def tally(state: Metering, epoch: int) -> dict[str, NodeTally]:
     """Return every node with a lease or a reading in the epoch, sorted by id, its devices sorted too."""
     start, end = state.grid.start(epoch), state.grid.end(epoch)
     page: Map[DeviceLease, bytes] = state.usage.get(epoch, Map())
-    by_device: dict[str, list[tuple[LeaseState, steps.Points[int]]]] = {}
-    for booked in state.gpu_bookings.values():
+    # By node and device: one that changed its node, or whose id two nodes proved to hold, earns where it was leased.
+    claims: dict[tuple[str, str], list[tuple[LeaseState, steps.Points[int]]]] = {}
+    for node_id, booked in state.gpu_bookings.items():
         for since, until, _, devices, lease_id in booked:
             if since < end and until > start:
                 for device in devices:
                     points = steps.load(page.get((device, lease_id), b""))
-                    by_device.setdefault(device, []).append((state.leases[lease_id], steps.before(points, until)))
+                    claims.setdefault((node_id, device), []).append(
+                        (state.leases[lease_id], steps.before(points, until))
+                    )
     nodes: dict[str, NodeTally] = {}
-    for device_id, read in by_device.items():
+    for (node_id, device_id), read in claims.items():
         fact = read[0][0].fact
         model = next(device.model for device in fact.devices if device.device == device_id)
-        node = nodes.setdefault(fact.node, NodeTally(fact.owner))
+        node = nodes.setdefault(node_id, NodeTally(fact.owner))
         node.devices[device_id] = _device(model, read, start, end)
     for node in nodes.values():
         node.devices = dict(sorted(node.devices.items()))
@@ -80,7 +83,7 @@ def _device(model: str, read: Sequence[tuple[LeaseState, steps.Points[int]]], st
         if lease.fact.linked is not None:
             continue
         counted = steps.amount(points, lease.fact.share, start, end)
-        counted -= sum(steps.amount(points, lease.fact.share, since, until) for since, until, _ in found.over)
+        counted -= steps.amount_inside(points, lease.fact.share, found.over)
         kind = lease.fact.work_class
         found.counted[kind] = found.counted.get(kind, 0) + counted
     return found
@@ -103,32 +106,35 @@ class Judged:
         return min(self.devices[device][0], self.owners[owner][0])
 
 
-def judge(state: Metering, epoch: int, owned: Iterable[tuple[str, str]]) -> Judged:
+def judge(state: Metering, epoch: int, owned: Sequence[tuple[str, str]]) -> Judged:
     """Return the reliability at the epoch's start of `(device, owner)` pairs."""
     assert state.rules is not None
     grid, availability = state.grid, state.rules.rules.availability_trials
-    lowest = _lowest(state, epoch)
+    known = {device: state.records.get(device, Record()) for device, _ in owned}
+    lowest = _lowest(state, epoch, {owner for device, owner in owned if is_new(known[device], grid, epoch)})
     devices: dict[str, tuple[int, str]] = {}
     owners: dict[str, tuple[int, str]] = {}
     for device, owner in owned:
         if owner not in owners:
             owners[owner] = reliability(state.records.get(owner, Record()), grid, epoch, availability=availability)
-        record = state.records.get(device, Record())
-        found = reliability(record, grid, epoch, availability=availability)
-        if is_new(record, grid, epoch) and lowest.get(owner, EMPTY) < found[0]:
+        found = reliability(known[device], grid, epoch, availability=availability)
+        if is_new(known[device], grid, epoch) and lowest.get(owner, EMPTY) < found[0]:
             found = (lowest[owner], "owner's lowest device")
-        devices[device] = found
+        # Two owners may have leased out one device in the epoch: the lower bound holds, whatever their order.
+        devices[device] = min(found, devices.get(device, found))
     return Judged(devices, owners)
 
 
-def _lowest(state: Metering, epoch: int) -> Mapping[str, int]:
-    """Return the lowest reliability each owner's challenged devices were last seen with."""
+def _lowest(state: Metering, epoch: int, owners: Collection[str]) -> Mapping[str, int]:
+    """Return the lowest reliability of each owner's devices, leased or not; only a failure brings it under EMPTY."""
     lowest: dict[str, int] = {}
-    for subject, standing in state.standings.items():
-        if standing.owner is None or standing.ppm >= lowest.get(standing.owner, EMPTY):
+    for record in state.records.values() if owners else ():
+        owner = record.owner
+        if owner is None or owner not in owners:
             continue
-        if not is_new(state.records.get(subject, Record()), state.grid, epoch):
-            lowest[standing.owner] = standing.ppm
+        if any(lost for _, _, lost, _ in (*record.challenges, *record.leases)):
+            found, _ = reliability(record, state.grid, epoch, availability=False)
+            lowest[owner] = min(found, lowest.get(owner, EMPTY))
     return lowest
 
 
@@ -143,13 +149,13 @@ def factor_of(state: Metering, device: str, model: str, work_class: WorkClass, a
     return performance_factor(state.results.get(device, ()), table, model, at_ms)
 
 
-def node_score(node: str, tallied: NodeTally, factors: Mapping[DeviceClass, Factors], epoch_ms: int) -> NodeScore:
+def node_score(node: str, tallied: NodeTally, factors: Mapping[ClaimClass, Factors], epoch_ms: int) -> NodeScore:
     """Return a node's page entry; its score is rounded once."""
     scores: list[DeviceScore] = []
     weighted = 0
     for device_id, device in tallied.devices.items():
         for kind, counted in sorted(device.counted.items()):
-            factor, ppm = factors[device_id, kind]
+            factor, ppm = factors[node, device_id, kind]
             weighted += counted * factor * ppm
             scores.append(DeviceScore(device_id, kind, str(counted), factor, ppm))
     return NodeScore(
@@ -165,15 +171,15 @@ def node_score(node: str, tallied: NodeTally, factors: Mapping[DeviceClass, Fact
 
 def factors_at(
     state: Metering, epoch: int, tallied: Mapping[str, NodeTally], judged: Judged
-) -> dict[DeviceClass, Factors]:
+) -> dict[ClaimClass, Factors]:
     """Return both factors of every device and class that counted something, frozen at the epoch's start."""
     at_ms = state.grid.start(epoch)
     return {
-        (device_id, kind): (
+        (node_id, device_id, kind): (
             factor_of(state, device_id, device.model, kind, at_ms),
             judged.of(device_id, node.owner),
         )
-        for node in tallied.values()
+        for node_id, node in tallied.items()
         for device_id, device in node.devices.items()
         for kind in device.counted
     }

@@ -45,4 +45,5 @@ def service() -> Service[Metering]:
         },
         policies(),
         due,
+        snapshot_version=2,
     )

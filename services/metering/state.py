@@ -14,8 +14,8 @@ from services.metering.grid import Grid
 DeviceLease = tuple[str, str]
 """(device id, lease id): what one step function of readings belongs to."""
 
-DeviceClass = tuple[str, WorkClass]
-"""(device id, class of work): what has one performance factor."""
+ClaimClass = tuple[str, str, WorkClass]
+"""(node id, device id, class of work): what has one performance factor and one owner. A device may change its node."""
 
 Booking = tuple[int, int, int, tuple[str, ...], str]
 """Start, end, share per device, device ids, lease id: capacity of one node that is promised."""
@@ -92,10 +92,14 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What is known of the reliability of a device or an owner: challenge trials and lease trials."""
+    """What is known of the reliability of a device or an owner: challenge trials and lease trials.
+
+    `owner` is who held the device at its last trial, None for an owner itself.
+    """
 
     challenges: Trials = ()
     leases: Trials = ()
+    owner: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +112,7 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class Paid:
-    """What a closed live epoch counted for a device and class, at which factors (PF x 10,000, R in ppm)."""
+    """What a closed live epoch counted for a node's device and class, at which factors (PF x 10,000, R in ppm)."""
 
     share_milli_ms: int
     performance_factor: int
@@ -136,7 +140,7 @@ class Metering:
     results: Map[str, tuple[Result, ...]] = Map()
     records: Map[str, Record] = Map()
     standings: Map[str, Standing] = Map()
-    paid: Map[int, Map[DeviceClass, Paid]] = Map()
+    paid: Map[int, Map[ClaimClass, Paid]] = Map()
     """Closed live epochs that usage recorded in time may still be added to."""
     touched: frozenset[int] = frozenset()
     """Closed live epochs with readings recorded after their close."""

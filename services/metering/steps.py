@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Final
 
@@ -117,6 +118,20 @@ def amount(points: Points[int], share: int, start: int, end: int) -> int:
         for first, last, level in segments(points)
         if last > start and first < end
     )
+
+
+def amount_inside(points: Points[int], share: int, intervals: Sequence[tuple[int, int, int]]) -> int:
+    """Return what `amount` comes to inside sorted, disjoint `(start, end, _)`, in one pass over both."""
+    total = i = 0
+    for first, last, level in segments(points):
+        while i < len(intervals) and intervals[i][1] <= first:
+            i += 1
+        j = i
+        while j < len(intervals) and intervals[j][0] < last:
+            total += min(share, level) * (min(last, intervals[j][1]) - max(first, intervals[j][0]))
+            j += 1
+        i = max(i, j - 1)  # the last one may reach into the next segment
+    return total
 
 
 def over(functions: list[Points[int]], limit: int) -> list[tuple[int, int, int]]:

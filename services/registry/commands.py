@@ -98,7 +98,7 @@ class RegisterNode(Command):
 
 @dataclass(frozen=True, slots=True)
 class NoteChallenges(Command):
-    """Count results that a node's devices have passed: `(device, how many)`; `evidence` is metering's fact id."""
+    """Count challenges that a node's devices have passed: `(device, how many)`; `evidence` is metering's fact id."""
 
     node: str
     passed: tuple[tuple[str, int], ...]

@@ -17,10 +17,12 @@ def policies() -> tuple[Policy, ...]:
 
 
 def verify_nodes(recorded: Recorded) -> Sequence[Command]:
-    """Count the results a node's devices passed; three per GPU verify the node."""
+    """Count the challenges a node's devices passed, each whole; three per GPU verify the node."""
     fact = recorded.fact
     assert isinstance(fact, ChallengeResultsRecorded), fact
-    passed = Counter(result.device for result, passed in zip(fact.results, fact.passed, strict=True) if passed)
+    runs = [(result.device, result.challenge) for result in fact.results]
+    failed = {run for run, passed in zip(runs, fact.passed, strict=True) if not passed}
+    passed = Counter(device for device, _ in set(runs) - failed)
     if not passed:
         return ()
     return (NoteChallenges(fact.node, tuple(sorted(passed.items())), recorded.id),)

@@ -84,9 +84,16 @@ class SettleEpoch(Command):
 
 @dataclass(frozen=True, slots=True)
 class PayLateUsage(Command):
-    """Pay usage that came after its epoch was closed, from that epoch's late reserve."""
+    """Keep a page of late scores; with the last page pay all of them from their epoch's late reserve.
+
+    `pages` and `total_micro_rgpu_hours` are the late fact's: over all pages of one `(epoch, scored_in)`.
+    """
 
     epoch: int
+    scored_in: int
+    page: int
+    pages: int
+    total_micro_rgpu_hours: str
     late_fact: str
     scores: tuple[ScoredNode, ...]
     gate: GateAnswer

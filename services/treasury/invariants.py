@@ -25,6 +25,6 @@ def check_book(state: Book) -> tuple[str, ...]:
     for number in state.epochs.settled:
         if left := state.balances.get(names.epoch(number), 0):
             faults.append(f"epoch {number} is settled and its account holds {left}")
-        if number in state.epochs.noted:
-            faults.append(f"epoch {number} is settled and still holds pages of scores")
+        if number in state.epochs.noted or number in state.epochs.paying:
+            faults.append(f"epoch {number} is settled and still holds pages of scores or payouts")
     return tuple(faults)

@@ -60,7 +60,9 @@ def settle_epochs(gate: ReleaseGate, recorded: Recorded) -> Sequence[Command]:
     if isinstance(fact, metering.EpochClosed):
         return (SettleEpoch(fact.epoch, fact.pages, _total(fact), fact.backfill, recorded.id, answer),)
     assert isinstance(fact, metering.LateUsageScored)
-    return (PayLateUsage(fact.epoch, recorded.id, _scored(fact.nodes), answer),)
+    total = fact.total_micro_rgpu_hours
+    late = fact.epoch, fact.scored_in, fact.page, fact.pages, total
+    return (PayLateUsage(*late, recorded.id, _scored(fact.nodes), answer),)
 
 
 def _ask(gate: ReleaseGate, recorded: Recorded) -> GateAnswer:

@@ -23,4 +23,4 @@ def due(state: Book, now_ms: int) -> Sequence[Timed]:
 
 def service(gate: ReleaseGate) -> Service[Book]:
     """Return the treasury's rules. `gate` says whether rewards may be paid on a fact now."""
-    return Service("treasury", initial, evolve, DECIDE, policies(gate), due)
+    return Service("treasury", initial, evolve, DECIDE, policies(gate), due, snapshot_version=2)

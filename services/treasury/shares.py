@@ -5,7 +5,8 @@ Sources: METERING "Epochs, score, rewards", TREASURY "Supply and distribution".
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from events.treasury import VestingSchedule
@@ -47,30 +48,45 @@ def split_pool(pool: int, micro_rgpu_hours: int, late_reserve_ppm: int, rate_cap
     The late reserve is set aside even when nothing scored: usage of the epoch may still come late.
     """
     reserve = pool * late_reserve_ppm // PPM
-    payable = min(pool - reserve, rate_cap_per_rgpu_hour * micro_rgpu_hours // PPM)
+    payable = earnable(pool - reserve, micro_rgpu_hours, rate_cap_per_rgpu_hour)
     return PoolSplit(payable, reserve, pool - reserve - payable)
 
 
-def final_rate(payable: int, micro_rgpu_hours: int, rate_cap_per_rgpu_hour: int) -> tuple[int, int]:
-    """Return the rate (numerator, denominator) in base units per micro-rGPUh that late usage is paid at.
+def earnable(available: int, micro_rgpu_hours: int, rate_cap_per_rgpu_hour: int) -> int:
+    """Return the base units a score earns in time out of what is available under the rate cap."""
+    return min(available, rate_cap_per_rgpu_hour * micro_rgpu_hours // PPM)
 
-    It is what usage in time earned. Where nothing scored in time it is the rate cap: being late still never raises
-    pay, because usage in time would have earned the smaller of the cap and the whole pool, and late usage earns the
-    smaller of the cap and the late reserve.
+
+def final_rate(payable: int, micro_rgpu_hours: int, rate_cap_per_rgpu_hour: int) -> tuple[int, int]:
+    """Return the rate (numerator, denominator) in base units per micro-rGPUh that late usage earns at most.
+
+    It is what usage in time earned; where nothing scored in time it is the rate cap.
     """
     if micro_rgpu_hours == 0:
         return rate_cap_per_rgpu_hour, PPM
     return payable, micro_rgpu_hours
 
 
-def late_pay(scores: Sequence[int], rate: tuple[int, int], reserve: int) -> list[int]:
-    """Return what each late score (micro-rGPUh) earns at `rate`, rounded down; pro rata when the reserve is short."""
+def late_pay(
+    scores: Sequence[tuple[str, int]], rate: tuple[int, int], rooms: Mapping[str, int], reserve: int
+) -> list[int]:
+    """Return what each late (owner, micro-rGPUh) earns, rounded down.
+
+    That is `rate`; pro rata where an owner's parts pass the owner's room, and again where all pass the reserve.
+    """
     numerator, denominator = rate
-    wanted = [score * numerator // denominator for score in scores]
-    whole = sum(wanted)
-    if whole <= reserve:
-        return wanted
-    return [reserve * part // whole for part in wanted]
+    wanted = [score * numerator // denominator for _, score in scores]
+    by_owner: Counter[str] = Counter()
+    for (owner, _), part in zip(scores, wanted, strict=True):
+        by_owner[owner] += part
+    allowed = [_within(part, by_owner[owner], rooms[owner]) for (owner, _), part in zip(scores, wanted, strict=True)]
+    whole = sum(allowed)
+    return [_within(part, whole, reserve) for part in allowed]
+
+
+def _within(part: int, whole: int, limit: int) -> int:
+    """Return a part of a whole, cut pro rata and rounded down when the whole passes a limit."""
+    return part if whole <= limit else part * limit // whole
 
 
 def vested(schedule: VestingSchedule, time_ms: int) -> int:

@@ -15,8 +15,10 @@ from immutables import Map
 from events import treasury
 from events.catalog import Recorded
 from events.envelope import Fact
-from events.treasury import AccountKind, Posting, ScoredNode, VestingSchedule
+from events.treasury import AccountKind, Posting, VestingSchedule
 from events.values import DAY_MS
+from services.treasury import late_basis
+from services.treasury.late_basis import LateBasis, ScorePage
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,29 +62,30 @@ class Fund:
 
 
 @dataclass(frozen=True, slots=True)
-class ScorePage:
-    """A page of scores that waits for its epoch to be settled."""
-
-    page_fact: str
-    scores: tuple[ScoredNode, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class Settlement:
-    """A settled epoch: its final rate as a fraction, and its late reserve until it is released."""
+    """A settled epoch: its final rate as a fraction, and what bounds late pay until the late reserve is released."""
 
     rate_numerator: int
     rate_denominator: int
     release_ms: int
-    released: bool = False
+    late: LateBasis | None
+
+    @property
+    def released(self) -> bool:
+        """Whether the late reserve went back: late usage earns nothing any more."""
+        return self.late is None
 
 
 @dataclass(frozen=True, slots=True)
 class Epochs:
-    """What rewards need to remember. `noted` holds pages of epochs not settled yet, and only those."""
+    """What rewards need to remember. `noted` holds pages of epochs not settled yet, and only those.
+
+    `paying` holds what the epoch that is being settled has paid each owner so far, in base units.
+    """
 
     funds: Map[str, Fund] = Map()
     noted: Map[int, Map[int, ScorePage]] = Map()
+    paying: Map[int, Map[str, int]] = Map()
     settled: Map[int, Settlement] = Map()
 
 
@@ -183,21 +186,54 @@ def _note_scores(fact: treasury.EpochScoresNoted, state: Book, _recorded: Record
     return replace(state, epochs=replace(state.epochs, noted=noted.set(fact.epoch, pages)))
 
 
+def _pay(fact: treasury.RewardsPaid, state: Book, _recorded: Recorded) -> Book:
+    owners = state.epochs.paying.get(fact.epoch, Map()).mutate()
+    for posting in fact.postings:
+        owners[posting.credit] = owners.get(posting.credit, 0) + int(posting.amount)
+    epochs = replace(state.epochs, paying=state.epochs.paying.set(fact.epoch, owners.finish()))
+    return replace(state, balances=_moved(state.balances, fact.postings), epochs=epochs)
+
+
 def _settle(fact: treasury.EpochSettled, state: Book, recorded: Recorded) -> Book:
-    """Fold the last movements, fix the rate and the release, and drop the pages."""
-    assert state.asset is not None
+    """Fold the last movements, fix the rate and the release, and turn pages and payouts into the basis of late pay."""
+    asset, epochs, epoch = state.asset, state.epochs, fact.epoch
+    assert asset is not None
+    pages, paid = epochs.noted.get(epoch, Map()), epochs.paying.get(epoch, Map())
+    available = int(fact.pool) - int(fact.late_reserve)
+    late = late_basis.in_time(available, asset.rate_cap_per_rgpu_hour, pages.values(), paid)
     rate = int(fact.rate_numerator), int(fact.rate_denominator)
-    settlement = Settlement(*rate, recorded.time_ms + state.asset.late_reserve_ms)
-    epochs = state.epochs
-    noted = epochs.noted.delete(fact.epoch) if fact.epoch in epochs.noted else epochs.noted
-    epochs = replace(epochs, noted=noted, settled=epochs.settled.set(fact.epoch, settlement))
+    settlement = Settlement(*rate, recorded.time_ms + asset.late_reserve_ms, late)
+    noted = epochs.noted.delete(epoch) if epoch in epochs.noted else epochs.noted
+    paying = epochs.paying.delete(epoch) if epoch in epochs.paying else epochs.paying
+    epochs = replace(epochs, noted=noted, paying=paying, settled=epochs.settled.set(epoch, settlement))
     return replace(state, balances=_moved(state.balances, fact.postings), epochs=epochs)
 
 
-def _release(fact: treasury.LateReserveReleased, state: Book, _recorded: Recorded) -> Book:
-    settlement = replace(state.epochs.settled[fact.epoch], released=True)
-    epochs = replace(state.epochs, settled=state.epochs.settled.set(fact.epoch, settlement))
-    return replace(state, balances=_moved(state.balances, fact.postings), epochs=epochs)
+def _with_basis(state: Book, epoch: int, late: LateBasis | None) -> Book:
+    settlement = replace(state.epochs.settled[epoch], late=late)
+    return replace(state, epochs=replace(state.epochs, settled=state.epochs.settled.set(epoch, settlement)))
+
+
+def _basis(state: Book, epoch: int) -> LateBasis:
+    late = state.epochs.settled[epoch].late
+    assert late is not None
+    return late
+
+
+def _note_late(fact: treasury.LateScoresNoted, state: Book, _recorded: Recorded) -> Book:
+    page = ScorePage(fact.page_fact, fact.scores)
+    late = late_basis.with_page(_basis(state, fact.epoch), fact.scored_in, fact.page, fact.pages, page)
+    return _with_basis(state, fact.epoch, late)
+
+
+def _pay_late(fact: treasury.LateRewardsPaid, state: Book, recorded: Recorded) -> Book:
+    payments = ((posting.credit, int(posting.amount)) for posting in fact.postings)
+    late = late_basis.with_paid(_basis(state, fact.epoch), payments)
+    return _with_basis(_post(fact, state, recorded), fact.epoch, late)
+
+
+def _release(fact: treasury.LateReserveReleased, state: Book, recorded: Recorded) -> Book:
+    return _with_basis(_post(fact, state, recorded), fact.epoch, None)
 
 
 _FOLDS: Final[dict[type[Fact], Fold]] = {
@@ -210,8 +246,9 @@ _FOLDS: Final[dict[type[Fact], Fold]] = {
     treasury.FundOpened: _open_fund,
     treasury.EpochScoresNoted: _note_scores,
     treasury.EpochPoolFunded: _post,
-    treasury.RewardsPaid: _post,
+    treasury.RewardsPaid: _pay,
     treasury.EpochSettled: _settle,
-    treasury.LateRewardsPaid: _post,
+    treasury.LateScoresNoted: _note_late,
+    treasury.LateRewardsPaid: _pay_late,
     treasury.LateReserveReleased: _release,
 }

@@ -130,12 +130,13 @@ async def test_an_epoch_is_paid_from_metering_facts_alone() -> None:
     async with house.open():
         await house.say("registry", *founding())
         await house.say("metering", *closing(0, *SCORES))
-        await house.say("metering", metering.LateUsageScored(0, 1, 0, (_late(4, BEN, 10),)))
+        await house.say("metering", metering.LateUsageScored(0, 1, 0, 1, "10", (_late(4, BEN, 10),)))
         book = await house.settled()
     assert book.balances[ADA] == 100_000_000 + 490_000
-    assert book.balances[BEN] == 294_000 + 980
+    # Had it been in time: 980,000 x 3,000/10,010 and x 10/10,010, each rounded down. 294,000 came in time.
+    assert book.balances[BEN] == 293_706 + 979
     assert book.balances["member/" + "d" * 32] == 196_000
-    assert book.balances["late-reserve/0"] == 20_000 - 980
+    assert book.balances["late-reserve/0"] == 20_000 - 685
     settled = [recorded.fact for recorded in await house.history() if isinstance(recorded.fact, EpochSettled)]
     assert [(fact.paid, fact.gate) for fact in settled] == [("980000", "ungated")]
 
@@ -148,7 +149,9 @@ async def test_followers_that_forgot_where_they_were_pay_nothing_twice() -> None
     house = House()
     async with house.open():
         await house.say("registry", *founding())
-        await house.say("metering", *closing(0, *SCORES), metering.LateUsageScored(0, 1, 0, (_late(4, BEN, 10),)))
+        await house.say(
+            "metering", *closing(0, *SCORES), metering.LateUsageScored(0, 1, 0, 1, "10", (_late(4, BEN, 10),))
+        )
         before = await house.settled()
     records = len(await house.history())
     house.log.checkpoints.clear()

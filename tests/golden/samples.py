@@ -217,7 +217,7 @@ METERING: Final[tuple[tuple[str, Fact], ...]] = (
             table_sha256={"infer": SHA},
         ),
     ),
-    ("epoch/365", metering.LateUsageScored(365, 367, 0, (SCORE,))),
+    ("epoch/365", metering.LateUsageScored(365, 367, 0, 1, "733400", (SCORE,))),
 )
 
 BOOK: Final = "book/COMPUTE"
@@ -253,6 +253,7 @@ TREASURY: Final[tuple[Fact, ...]] = (
         gate="ungated",
         postings=(treasury.Posting("epoch/365", "late-reserve/365", "200000000"),),
     ),
+    treasury.LateScoresNoted(365, 367, 0, 1, FACT_ID, (treasury.ScoredNode(NODE, ADA, "733400"),)),
     treasury.LateRewardsPaid(365, FACT_ID, (NODE,), (treasury.Posting("late-reserve/365", ADA, "1000000"),), "ungated"),
     treasury.LateReserveReleased(365, (treasury.Posting("late-reserve/365", "pool/emission-reserve", "199000000"),)),
 )

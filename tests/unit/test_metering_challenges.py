@@ -12,7 +12,14 @@ from events.genesis import Benchmark, PerformanceTable, TableEntry
 from events.metering import ChallengeResult, ChallengeResultsRecorded
 from services.kernel.errors import InvalidField
 from services.metering.commands import RecordChallengeResults
-from services.metering.errors import ResultKnown, ResultOutOfRange, UnknownDevice, UnknownNode, WrongModel
+from services.metering.errors import (
+    ResultKnown,
+    ResultOutOfRange,
+    UnknownBenchmark,
+    UnknownDevice,
+    UnknownNode,
+    WrongModel,
+)
 from services.metering.performance import integer_root, micro, performance_factor, table_entry
 from services.metering.state import Result
 from tests.metering_world import DAY, HOUR, MINUTE, NOW_MS, TABLE, ZERO_MS, World, device, member, node
@@ -192,6 +199,44 @@ def test_a_result_is_recorded_once(world: World) -> None:
         record(world, one_result())
     with pytest.raises(ResultKnown):
         record(world, one_result(challenge="d"), one_result(challenge="d"))
+
+
+def test_the_runs_of_one_challenge_are_one_trial_which_fails_when_one_of_them_does() -> None:
+    table = msgspec.structs.replace(TABLE, reference=(*TABLE.reference, Benchmark(name="bert", throughput="100")))
+    world = World(tables=(table,)).with_node("one")
+    runs = [
+        one_result(challenge=challenge, benchmark=name, throughput=throughput, end_ms=NOW_MS + late)
+        for challenge, name, throughput, late in (
+            ("a", "resnet50-offline", "5600", 0),
+            ("b", "resnet50-offline", "4000", 0),
+            ("c", "resnet50-offline", "5600", 0),
+            ("c", "bert", "100", MINUTE),
+            ("a", "bert", "100", 0),
+            ("b", "bert", "100", 0),
+        )
+    ]
+    assert record(world, *runs).passed == (True, False, True, True, True, True)
+    for subject in (device("one"), member("provider")):
+        trials = world.spec.state.records[subject].challenges
+        assert [(won, lost, count) for _, won, lost, count in trials] == [(1, 1, 2), (1, 0, 1)]
+    assert len(world.spec.state.results[device("one")]) == 6
+
+
+def test_the_runs_of_a_challenge_come_in_one_bulk() -> None:
+    table = msgspec.structs.replace(TABLE, reference=(*TABLE.reference, Benchmark(name="bert", throughput="100")))
+    world = World(tables=(table,)).with_node("one")
+    record(world, one_result())
+    with pytest.raises(ResultKnown):
+        record(world, one_result(benchmark="bert", throughput="100"))
+
+
+def test_a_benchmark_outside_the_table_in_force_is_refused(world: World) -> None:
+    with pytest.raises(UnknownBenchmark):
+        record(world, one_result(benchmark="bert"))
+    with pytest.raises(UnknownBenchmark):
+        record(world, one_result(), one_result(challenge="d", benchmark="bert", throughput=None))
+    # A class without a table has nothing to compare with.
+    assert record(world, one_result(benchmark="bert", work_class="train")).passed == (True,)
 
 
 def test_results_of_an_unknown_node_and_51_results_are_refused(world: World) -> None:

@@ -21,7 +21,7 @@ from events.metering import (
 )
 from services.kernel.snapshot import freeze, thaw
 from services.metering.commands import CancelLease, CloseEpoch
-from services.metering.decide.epochs import _pages
+from services.metering.decide.epochs import _late_pages, _pages
 from services.metering.errors import BackfillNotOpen, EpochNotOver, EpochOutOfOrder, NotAdopted
 from services.metering.merkle import merkle_root
 from services.metering.reliability import EMPTY, lower_bound
@@ -190,6 +190,14 @@ def test_a_page_holds_200_nodes_or_what_fits_in_a_record() -> None:
     assert len(pages) < 5
 
 
+def test_every_page_of_late_scores_tells_how_many_there_are_and_their_sum() -> None:
+    facts = list(_late_pages(7, 9, [msgspec.structs.replace(score(1, 0), owner="", micro_rgpu_hours="3")] * 450))
+    assert [(fact.page, len(fact.nodes)) for fact in facts] == [(0, 200), (1, 200), (2, 50)]
+    assert {(f.epoch, f.scored_in, f.pages, f.total_micro_rgpu_hours) for f in facts} == {(7, 9, 3, "1350")}
+    large = list(_late_pages(7, 9, [score(number, 8) for number in range(200)]))
+    assert all(len(encode_data(fact)) < MAX_RECORD_BYTES - 1_000 for fact in large)
+
+
 def test_the_root_is_rfc_6962_s_over_the_pages_bytes() -> None:
     inputs = [b"", b"\x00", b"\x10", b"\x20\x21", b"\x30\x31", b"\x40\x41\x42\x43"]
     # The first roots of the reference tree of RFC 6962's implementations.
@@ -280,8 +288,9 @@ def test_usage_recorded_in_time_after_the_close_is_scored_later() -> None:
     world.at(NOW_MS + 2 * HOUR)
     facts = world.close(epoch + 1)
     (late,) = [fact for fact in facts if isinstance(fact, LateUsageScored)]
-    assert (late.epoch, late.scored_in) == (epoch, epoch + 1)
+    assert (late.epoch, late.scored_in, late.page, late.pages) == (epoch, epoch + 1, 0, 1)
     (scored,) = late.nodes
+    assert late.total_micro_rgpu_hours == scored.micro_rgpu_hours
     assert scored.allocated_milli_ms == str(1_000 * 30 * MINUTE)
     # 0.5 GPU-hours x 0.05 x 0.211324, rounded down.
     assert scored.micro_rgpu_hours == str(500_000 * 211_324 * 500 // (1_000_000 * 10_000))

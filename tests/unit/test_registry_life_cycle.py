@@ -25,26 +25,31 @@ from services.registry.policies import verify_nodes
 from tests.registry_world import World, device, gpu, member, node, registration, with_metering_minimums
 
 
-def results(name: str, outcome: str, fact_id: str = "f-1", gpu_name: str | None = None) -> Recorded:
-    """A fact with one result per sign of `outcome`: + passed, - failed."""
+def results(
+    name: str, outcome: str, fact_id: str = "f-1", gpu_name: str | None = None, challenges: str = "012"
+) -> Recorded:
+    """A fact with one result per sign of `outcome`, each of the challenge below it: + passed, - failed."""
     passed = tuple(sign == "+" for sign in outcome)
-    one = ChallengeResult(
-        challenge="c",
-        device=device(gpu_name or f"{name}-gpu"),
-        model="T4",
-        work_class="infer",
-        benchmark="resnet50-offline",
-        seed="1",
-        digest="d",
-        start_ms=0,
-        end_ms=1,
-        throughput="5711.83",
+    made = tuple(
+        ChallengeResult(
+            challenge=challenge,
+            device=device(gpu_name or f"{name}-gpu"),
+            model="T4",
+            work_class="infer",
+            benchmark=f"benchmark-{number}",
+            seed="1",
+            digest="d",
+            start_ms=0,
+            end_ms=1,
+            throughput="5711.83",
+        )
+        for number, (_, challenge) in enumerate(zip(outcome, challenges, strict=False))
     )
     fact = ChallengeResultsRecorded(
         node=node(name),
         owner=member("aurora"),
         challenger=member("steward"),
-        results=(one,) * len(passed),
+        results=made,
         passed=passed,
         challenger_jws="c",
         node_jws="n",
@@ -70,6 +75,13 @@ def test_three_passed_results_per_gpu_verify_a_node_over_several_facts() -> None
     ]
     assert world.status("one") == "active"
     assert noted(world, results("one", "+", fact_id="f-4")) == []
+
+
+def test_the_runs_of_one_challenge_count_once_and_only_when_all_passed() -> None:
+    world = World(with_metering_minimums())
+    world.joins("one")
+    facts = noted(world, results("one", "+++++-", challenges="aaabcc"))
+    assert facts == [ChallengesNoted(node("one"), {device("one-gpu"): 2}, "f-1")]
 
 
 def test_failed_results_verify_nobody() -> None:

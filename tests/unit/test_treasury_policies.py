@@ -80,11 +80,11 @@ def test_a_closed_epoch_is_settled_over_the_sum_of_its_sub_pools() -> None:
 
 
 def test_late_usage_is_paid() -> None:
-    fact = metering.LateUsageScored(4, 6, 0, (score(1, ADA, 5),))
-    assert react(fact) == [PayLateUsage(4, "fact-id", scored((1, ADA, 5)), "ungated")]
+    fact = metering.LateUsageScored(4, 6, 1, 2, "9", (score(1, ADA, 5),))
+    assert react(fact) == [PayLateUsage(4, 6, 1, 2, "9", "fact-id", scored((1, ADA, 5)), "ungated")]
 
 
-@pytest.mark.parametrize("fact", [closed(gpu=5), metering.LateUsageScored(4, 6, 0, ())])
+@pytest.mark.parametrize("fact", [closed(gpu=5), metering.LateUsageScored(4, 6, 0, 1, "0", ())])
 def test_a_gate_that_says_wait_makes_the_policy_wait(fact: Fact) -> None:
     with pytest.raises(AnchorPending) as waiting:
         react(fact, Gate(None))

@@ -12,7 +12,16 @@ from services.kernel.decider import Context, Decision, Emit
 from services.kernel.directory import Node
 from services.kernel.errors import InvalidField
 from services.metering.commands import RecordChallengeResults
-from services.metering.errors import NotAdopted, ResultKnown, ResultOutOfRange, UnknownDevice, UnknownNode, WrongModel
+from services.metering.errors import (
+    NotAdopted,
+    OwnNodeChallenged,
+    ResultKnown,
+    ResultOutOfRange,
+    UnknownBenchmark,
+    UnknownDevice,
+    UnknownNode,
+    WrongModel,
+)
 from services.metering.performance import RESULTS_NEEDED, RESULTS_USED, median, micro, of_class, table_entry
 from services.metering.state import Backfill, Metering, Result
 
@@ -35,6 +44,8 @@ def record_challenge_results(command: RecordChallengeResults, state: Metering, c
     node = context.directory.nodes.get(command.node)
     if node is None or node.status == "retired":
         raise UnknownNode("the registry knows no such node", node=command.node)
+    if context.actor == node.owner:
+        raise OwnNodeChallenged("the owner of a node does not challenge it", node=command.node)
     if command.node_jws is None and any(result.throughput is not None for result in command.results):
         raise InvalidField("an answer carries the node's signature", field="node_jws")
     fresh: dict[str, list[Result]] = {}
@@ -43,10 +54,11 @@ def record_challenge_results(command: RecordChallengeResults, state: Metering, c
     for result in command.results:
         _check(result, node)
         backfill = _check_date(result, command.node, state, context.time_ms) or backfill
-        known = [*state.results.get(result.device, ()), *fresh.get(result.device, ())]
-        if any(one.challenge == result.challenge and one.benchmark == result.benchmark for one in known):
-            raise ResultKnown("the device has a result of this challenge", challenge=result.challenge)
+        earlier, in_bulk = state.results.get(result.device, ()), fresh.get(result.device, ())
+        _check_fresh(result, earlier, in_bulk)
+        known = [*earlier, *in_bulk]
         table = of_class(state.tables.get(result.work_class, ()), result.end_ms)
+        _check_benchmark(result, table)
         throughput = None if result.throughput is None else micro(result.throughput)
         good = _passed(result, throughput, known, table)
         passed.append(good)
@@ -78,6 +90,23 @@ def _check(result: ChallengeResult, node: Node) -> None:
             micro(result.throughput)
         except ValueError as error:
             raise InvalidField(f"throughput: {error}", field="throughput", challenge=result.challenge) from error
+
+
+def _check_fresh(result: ChallengeResult, earlier: Sequence[Result], in_bulk: Sequence[Result]) -> None:
+    """Raise ResultKnown: a device's runs of a challenge are one trial; they come in one bulk, each benchmark once."""
+    twice = any((one.challenge, one.benchmark) == (result.challenge, result.benchmark) for one in in_bulk)
+    if twice or any(one.challenge == result.challenge for one in earlier):
+        raise ResultKnown("the device has a result of this challenge", challenge=result.challenge)
+
+
+def _check_benchmark(result: ChallengeResult, table: PerformanceTable | None) -> None:
+    if table is not None and all(one.name != result.benchmark for one in table.reference):
+        raise UnknownBenchmark(
+            "the table in force does not name this benchmark for the class",
+            challenge=result.challenge,
+            benchmark=result.benchmark,
+            work_class=result.work_class,
+        )
 
 
 def _check_date(result: ChallengeResult, node: str, state: Metering, now_ms: int) -> str | None:

@@ -129,5 +129,13 @@ def _late(state: Metering, epoch: int, *, live: bool) -> Iterable[Emit]:
     if not live:
         return
     for late in sorted(state.touched):
-        for page, nodes in enumerate(_pages(late_scores(state, late, epoch))):
-            yield Emit(f"epoch/{late}", LateUsageScored(late, epoch, page, nodes))
+        for fact in _late_pages(late, epoch, late_scores(state, late, epoch)):
+            yield Emit(f"epoch/{late}", fact)
+
+
+def _late_pages(epoch: int, scored_in: int, scores: Sequence[NodeScore]) -> Iterator[LateUsageScored]:
+    """Yield the pages of late scores; each tells how many there are and what all of them sum to."""
+    total = str(sum(int(score.micro_rgpu_hours) for score in scores))
+    pages = list(_pages(scores))
+    for page, nodes in enumerate(pages):
+        yield LateUsageScored(epoch, scored_in, page, len(pages), total, nodes)

@@ -105,7 +105,7 @@ def _open(
         if renewed is None or renewed.project != project.slug:
             raise UnknownLease("the lease to renew is none of this project's", lease=terms.renews)
     backfill = _backfill(terms, state, context.time_ms)
-    _check_times(terms, backfill, context.time_ms)
+    _check_times(terms, backfill, state, context.time_ms)
     booked = ledger.cpu if terms.kind == "cpu" else ledger.gpu
     placed, suited = place(terms, roll, booked, backfill.members if backfill else None)
     if placed is None:
@@ -157,11 +157,15 @@ def _backfill(terms: LeaseTerms, state: Metering, now_ms: int) -> Backfill | Non
     return None
 
 
-def _check_times(terms: LeaseTerms, backfill: Backfill | None, now_ms: int) -> None:
+def _check_times(terms: LeaseTerms, backfill: Backfill | None, state: Metering, now_ms: int) -> None:
     duration = terms.end_ms - terms.start_ms
     if backfill is not None:
-        if duration <= 0 or terms.end_ms > backfill.end_ms:
-            raise DurationOutOfRange("a lease of a backfill ends after it starts, inside the span", lease=terms.lease)
+        # History in a live epoch would be paid by emission, and a backfill never pays from a live pool.
+        if duration <= 0 or terms.end_ms > min(backfill.end_ms, state.grid.start(state.first_live)):
+            raise DurationOutOfRange(
+                "a lease of a backfill ends after it starts, inside the span, before the first live epoch",
+                lease=terms.lease,
+            )
         return
     if not now_ms - MAX_BEFORE_MS <= terms.start_ms <= now_ms + MAX_AHEAD_MS:
         raise StartOutOfRange(

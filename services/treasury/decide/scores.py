@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from immutables import Map
 
 from events.treasury import EpochScoresNoted, ScoredNode
 from events.values import ValueRefused, parse_units
 from services.kernel.decider import Context, Decision, Emit
-from services.treasury.commands import NoteEpochScores, SettleEpoch
+from services.treasury.commands import NoteEpochScores
 from services.treasury.decide.reading import the_stream
 from services.treasury.errors import ScoresAlreadyNoted, ScoresIncomplete
+from services.treasury.late_basis import ScorePage
 from services.treasury.state import Book
 
 
@@ -37,29 +40,27 @@ def score_of(node: ScoredNode) -> int:
     return score
 
 
-def complete_scores(command: SettleEpoch, state: Book) -> list[tuple[ScoredNode, int]]:
-    """Return all nodes of the epoch with a score above 0, in node order.
+def complete_scores(
+    epoch: int, pages: Mapping[int, ScorePage], named: int, micro_rgpu_hours: str
+) -> list[tuple[ScoredNode, int]]:
+    """Return all nodes of noted pages with a score above 0, in node order.
 
-    Raises ScoresIncomplete unless exactly the pages of the closing fact were noted, no node stands in them twice and
-    their scores sum to its total: nothing is paid on a part of an epoch.
+    Raises ScoresIncomplete unless exactly the `named` pages were noted, no node stands in them twice and their scores
+    sum to the total that metering's fact states: nothing is paid on a part of an epoch.
     """
-    pages = state.epochs.noted.get(command.epoch, Map())
-    if len(pages) != command.pages:
+    if len(pages) != named:
         raise ScoresIncomplete(
-            f"epoch {command.epoch} has {command.pages} pages, {len(pages)} were noted",
-            epoch=command.epoch,
-            pages=command.pages,
-            noted=len(pages),
+            f"epoch {epoch} has {named} pages, {len(pages)} were noted", epoch=epoch, pages=named, noted=len(pages)
         )
     nodes = sorted((node.node, node, score_of(node)) for page in pages.values() for node in page.scores)
     if len({name for name, _, _ in nodes}) != len(nodes):
-        raise ScoresIncomplete(f"a node stands twice in the pages of epoch {command.epoch}", epoch=command.epoch)
+        raise ScoresIncomplete(f"a node stands twice in the pages of epoch {epoch}", epoch=epoch)
     total = sum(score for _, _, score in nodes)
-    if str(total) != command.micro_rgpu_hours:
+    if str(total) != micro_rgpu_hours:
         raise ScoresIncomplete(
-            f"the scores of epoch {command.epoch} sum to {total}, its closing fact says {command.micro_rgpu_hours}",
-            epoch=command.epoch,
+            f"the scores of epoch {epoch} sum to {total}, metering says {micro_rgpu_hours}",
+            epoch=epoch,
             noted=str(total),
-            closed=command.micro_rgpu_hours,
+            stated=micro_rgpu_hours,
         )
     return [(node, score) for _, node, score in nodes if score]

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from immutables import Map
+
 from events.envelope import Fact
 from events.treasury import (
     AccountClosed,
@@ -45,7 +47,8 @@ def settle_epoch(command: SettleEpoch, state: Book, _context: Context) -> Decisi
     asset = the_asset(state)
     if command.epoch in state.epochs.settled:
         raise EpochAlreadySettled(command.epoch)
-    scores = complete_scores(command, state)
+    pages = state.epochs.noted.get(command.epoch, Map())
+    scores = complete_scores(command.epoch, pages, command.pages, command.micro_rgpu_hours)
     total = sum(score for _, score in scores)
     fund = _fund(command, state)
     pool = _emission(asset, state) if fund is None else min(fund.pool_per_epoch, state.balances[fund.account])
