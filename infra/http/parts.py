@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from events.genesis import Limits
@@ -56,6 +56,9 @@ class Parts:
         self._charge(incoming, who.actor, kind)
         if who.means == "api-key" and not api_key:
             raise PermissionDenied("an API key reads, and commands only what moves nothing: sign this request")
+        if who.actor is not None and not permits(who.directory, who.actor, permission):
+            # A role granted a moment ago counts: nobody is refused on a directory that is a blink old.
+            who = replace(who, directory=await self.directory.newest())
         if not permits(who.directory, who.actor, permission):
             refusal: type[CommonsError] = AuthenticationFailed if who.actor is None else PermissionDenied
             raise refusal(f"this needs the permission {permission}", permission=permission)
