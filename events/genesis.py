@@ -164,6 +164,21 @@ class Backfill(Part, frozen=True):
     pool_per_epoch: str
 
 
+class CarbonFactor(Part, frozen=True):
+    """What a kilowatt-hour of a grid zone emits: grams of CO2 equivalent, with the range the source gives.
+
+    `id` names the source's figure, `year` what year it is for, `method` how it was made (average, marginal ...).
+    """
+
+    zone: str
+    id: str
+    year: int
+    method: str
+    grams_per_kwh: int
+    low: int
+    high: int
+
+
 class MeteringRules(Part, frozen=True):
     """Parameters of METERING, versioned as governance documents afterwards."""
 
@@ -173,7 +188,11 @@ class MeteringRules(Part, frozen=True):
     late_reserve_days: int = 35
     availability_trials: bool = False
     """False until nodes send heartbeats: then A counts for nothing and R = min(C, V)."""
+    maintenance_hours_per_30_days: int = 8
+    """How many announced hours of a node in any 30 days are no trials of its availability."""
     consumer_readings_from: str | None = None
+    carbon_factors: tuple[CarbonFactor, ...] = ()
+    """One per grid zone. Where there are any, a node of another zone cannot register: no world average is taken."""
 
 
 class Limits(Part, frozen=True):
@@ -184,8 +203,18 @@ class Limits(Part, frozen=True):
     queries_per_minute: int = 6_000
 
 
+class Chain(Part, frozen=True):
+    """The chain whose wallets sign here: what every EIP-712 signature and every sign-in is bound to.
+
+    `contract` is the verifying contract, in EIP-55 spelling; the zero address until the community has one.
+    """
+
+    chain_id: int = 31_337
+    contract: str = "0x0000000000000000000000000000000000000000"
+
+
 class Community(Part, frozen=True):
-    """The whole document."""
+    """The whole document. `chain` is left out where the defaults of `Chain` hold, and then out of the hash too."""
 
     format: Literal["commons.genesis/1"]
     name: str
@@ -203,3 +232,9 @@ class Community(Part, frozen=True):
     public_views: bool = True
     log_keys: tuple[PublicKey, ...] = ()
     service_keys: tuple[PublicKey, ...] = ()
+    chain: Chain | msgspec.UnsetType = msgspec.UNSET
+
+
+def chain_of(community: Community) -> Chain:
+    """Return the chain a community's wallets sign for."""
+    return Chain() if community.chain is msgspec.UNSET else community.chain
