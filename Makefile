@@ -15,6 +15,9 @@ UV := .uv/bin/uv
 PYTEST := $(BIN)/python -m pytest
 COMMONS := $(BIN)/commons
 
+# Each worker starts a PostgreSQL and instances of its own.
+WORKERS ?= 2
+
 .PHONY: help setup run test check soak crash interop bench up down logs format schemas golden clean
 
 help: ## Show this list
@@ -34,8 +37,8 @@ $(UV):
 run: setup ## Set up, start everything, play the demo, then keep serving on port 8700
 	$(COMMONS) demo --serve
 
-test: setup ## Run all tests but the long ones; prints the engines used
-	$(PYTEST)
+test: setup ## Run all tests but the long ones, WORKERS (2) at a time; prints the engines used
+	$(PYTEST) -n $(WORKERS) --dist worksteal
 
 check: setup ## Lint, format, types, dependency rules, schemas up to date and compatible
 	$(BIN)/ruff check .

@@ -8,11 +8,12 @@ document and its SHA-256. Amounts are decimal strings in base units; shares are 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
-from events.registry_terms import MemberKind, PublicKey, Role, SizeClass, WorkClass
+from events.registry_terms import DeviceKind, MemberKind, PublicKey, Role, SizeClass, WorkClass
+from events.values import PPM
 
 
 class GenesisRefused(ValueError):
@@ -164,8 +165,38 @@ class Backfill(Part, frozen=True):
     pool_per_epoch: str
 
 
+class CarbonFactor(Part, frozen=True):
+    """What a kilowatt-hour of a grid zone emits: grams of CO2 equivalent, with the range the source gives.
+
+    `id` names the source's figure, `year` what year it is for, `method` how it was made (average, marginal ...).
+    """
+
+    zone: str
+    id: str
+    year: int
+    method: str
+    grams_per_kwh: int
+    low: int
+    high: int
+
+
+class SubPool(Part, frozen=True):
+    """What one kind of resource shares out: its part of an epoch's pool, and its rate cap.
+
+    `rate_cap` is in base units per unit-hour of the kind at performance factor 1: a reference GPU-hour, core-hour,
+    GB-hour, or hour of 1 MB/s.
+    """
+
+    kind: DeviceKind
+    share_ppm: int
+    rate_cap: str
+
+
 class MeteringRules(Part, frozen=True):
-    """Parameters of METERING, versioned as governance documents afterwards."""
+    """Parameters of METERING, versioned as governance documents afterwards.
+
+    What came after the first communities were founded is left out of their documents, so their bytes stay theirs.
+    """
 
     challenge_first: bool = True
     rate_cap_per_rgpu_hour: str = "1000000000"
@@ -174,6 +205,14 @@ class MeteringRules(Part, frozen=True):
     availability_trials: bool = False
     """False until nodes send heartbeats: then A counts for nothing and R = min(C, V)."""
     consumer_readings_from: str | None = None
+    maintenance_hours_per_30_days: int | msgspec.UnsetType = msgspec.UNSET
+    """How many announced hours of a node in any 30 days are no trials of its availability; see `maintenance_hours`."""
+    carbon_factors: tuple[CarbonFactor, ...] | msgspec.UnsetType = msgspec.UNSET
+    """One per grid zone. Where there are any, a node of another zone cannot register: no world average is taken."""
+    holdback_ppm: int | msgspec.UnsetType = msgspec.UNSET
+    """How much of every reward waits until what earned it passed a challenge (METERING "Holdback"); unset: nothing."""
+    sub_pools: tuple[SubPool, ...] | msgspec.UnsetType = msgspec.UNSET
+    """What of an epoch's pool each kind of resource shares out; see `sub_pools_of`."""
 
 
 class Limits(Part, frozen=True):
@@ -184,8 +223,18 @@ class Limits(Part, frozen=True):
     queries_per_minute: int = 6_000
 
 
+class Chain(Part, frozen=True):
+    """The chain whose wallets sign here: what every EIP-712 signature and every sign-in is bound to.
+
+    `contract` is the verifying contract, in EIP-55 spelling; the zero address until the community has one.
+    """
+
+    chain_id: int = 31_337
+    contract: str = "0x0000000000000000000000000000000000000000"
+
+
 class Community(Part, frozen=True):
-    """The whole document."""
+    """The whole document. `chain` is left out where the defaults of `Chain` hold, and then out of the hash too."""
 
     format: Literal["commons.genesis/1"]
     name: str
@@ -203,3 +252,24 @@ class Community(Part, frozen=True):
     public_views: bool = True
     log_keys: tuple[PublicKey, ...] = ()
     service_keys: tuple[PublicKey, ...] = ()
+    chain: Chain | msgspec.UnsetType = msgspec.UNSET
+
+
+MAINTENANCE_HOURS: Final = 8
+"""Announced hours of a node in any 30 days that are no trials, where the document names none."""
+
+
+def maintenance_hours(rules: MeteringRules) -> int:
+    """Return how many announced hours of a node in any 30 days are no trials of its availability."""
+    found = rules.maintenance_hours_per_30_days
+    return MAINTENANCE_HOURS if isinstance(found, msgspec.UnsetType) else found
+
+
+def sub_pools_of(rules: MeteringRules) -> tuple[SubPool, ...]:
+    """Return the sub-pools; where the document names none, GPUs have the whole."""
+    return rules.sub_pools or (SubPool("gpu", PPM, rules.rate_cap_per_rgpu_hour),)
+
+
+def chain_of(community: Community) -> Chain:
+    """Return the chain a community's wallets sign for."""
+    return Chain() if community.chain is msgspec.UNSET else community.chain

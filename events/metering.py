@@ -13,6 +13,7 @@ import msgspec
 
 from events.envelope import Fact
 from events.genesis import BackfillSource, MeteringRules, PerformanceTable
+from events.registry import Window
 from events.registry_terms import DeviceKind, SizeClass, WorkClass
 
 RejectionCode = Literal[
@@ -25,6 +26,7 @@ RejectionCode = Literal[
     "in-the-future",
     "empty-interval",
     "level-out-of-range",
+    "outside-spool",
 ]
 
 
@@ -153,12 +155,68 @@ class LeaseCancelled(Fact, frozen=True):
     authorization: str
 
 
+class NodeAdopted(Fact, frozen=True):
+    """What metering goes by for a node from `from_hour` on (whole hours since 1970): its owner, devices and window.
+
+    Its hours inside the window are trials of availability; `window` None means that it has retired. Zone and PUE
+    (x 1,000) are what its carbon is computed with.
+    """
+
+    TYPE: ClassVar[str] = "metering.node-adopted.v1"
+    node: str
+    owner: str
+    devices: tuple[str, ...]
+    window: Window | None
+    from_hour: int
+    zone: str
+    pue_milli: int | None = None
+
+
+class MaintenanceAnnounced(Fact, frozen=True):
+    """Hours that are no trials of a node's availability, announced by its owner at least an hour ahead."""
+
+    TYPE: ClassVar[str] = "metering.maintenance-announced.v1"
+    node: str
+    first_hour: int
+    hours: int
+    authorization: str
+
+
+class HeartbeatHourRecorded(Fact, frozen=True):
+    """A node's hour, recorded in time: the minutes both it and the instance saw, and the hash of its spool.
+
+    `minutes` is a map of 60 bits as 15 hex digits, minute i counts 2^i. `jws` is the node's own word for its minutes
+    and the hash, which late readings of the hour have to match.
+    """
+
+    TYPE: ClassVar[str] = "metering.heartbeat-hour-recorded.v1"
+    node: str
+    owner: str
+    hour: int
+    minutes: str
+    spool_sha256: str
+    jws: str
+
+
+class SpoolPart(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which part of which hour's spool a late batch brings.
+
+    `whole` tells that with it the hour is proved: all parts give the hash it was recorded with, so they count.
+    """
+
+    hour: int
+    part: int
+    parts: int
+    whole: bool
+
+
 class ReadingsRecorded(Fact, frozen=True):
     """One signed batch, as received, in stream `node/<id>`: the JWS holds node, number, tables and readings.
 
     `rejected` maps a code to the indexes of the readings it fell on, `late` lists those recorded more than an hour
     after their end, `conflicts` those that disagree with one recorded before. Rejected readings count nothing;
-    late ones only under a spool hash recorded in time. `side` tells whose readings they are.
+    late ones only under a spool hash recorded in time. `side` is always the provider's. `energy_rejected` are
+    the indexes of energy readings that count nothing.
     """
 
     TYPE: ClassVar[str] = "metering.readings-recorded.v1"
@@ -173,6 +231,21 @@ class ReadingsRecorded(Fact, frozen=True):
     side: Literal["provider", "consumer"] = "provider"
     spool_sha256: str | None = None
     backfill: str | None = None
+    spool: SpoolPart | msgspec.UnsetType = msgspec.UNSET
+    energy_rejected: tuple[int, ...] | msgspec.UnsetType = msgspec.UNSET
+
+
+class ConsumerReadingsRecorded(Fact, frozen=True):
+    """The consumer's side of leases of one project, as its owner signed it; rejected readings count nothing."""
+
+    TYPE: ClassVar[str] = "metering.consumer-readings-recorded.v1"
+    project: str
+    consumer: str
+    batch: str
+    number: int
+    readings: int
+    jws: str
+    rejected: dict[RejectionCode, tuple[int, ...]] | None = None
 
 
 class ChallengeResult(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -247,11 +320,40 @@ class DeviceScore(msgspec.Struct, frozen=True, forbid_unknown_fields=True, array
     reliability_ppm: int
 
 
+class Carbon(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Milligrams of CO2 equivalent of a node's energy with its PUE, at one factor; `low` and `high` are its range.
+
+    `sci_milligrams` are those per reference-GPU-hour scored, absent where nothing was: no average of rates is taken.
+    """
+
+    milligrams: str
+    low_milligrams: str
+    high_milligrams: str
+    factor: str
+    year: int
+    method: str
+    sci_milligrams: str | None = None
+
+
+class Energy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a node's meters read in an epoch, micro-kWh: `operations` and declared `idle` are the whole, exactly.
+
+    `pue_milli` is absent where the owner states none; then no overhead is added.
+    """
+
+    meter_micro_kwh: str
+    operations_micro_kwh: str
+    idle_micro_kwh: str
+    sources: tuple[str, ...]
+    pue_milli: int | None = None
+    carbon: Carbon | None = None
+
+
 class NodeScore(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A node in an epoch. `micro_rgpu_hours` is its Compute Score, rounded half-even once.
 
     The three columns are never mixed: `allocated` earns (counted share x ms), `offered` and `utilised` are shown.
-    Energy and carbon stay absent until a meter supplies them; factor id, year, method and range come with them.
+    Energy and carbon are absent where no meter supplied any; the flat figures repeat what `energy` says in full.
     """
 
     node: str
@@ -264,6 +366,7 @@ class NodeScore(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     energy_micro_kwh: str | None = None
     carbon_milligrams: str | None = None
     carbon_factor: str | None = None
+    energy: Energy | msgspec.UnsetType = msgspec.UNSET
 
 
 class EpochPaged(Fact, frozen=True):
@@ -329,7 +432,11 @@ FACTS: tuple[type[Fact], ...] = (
     BackfillClosed,
     LeasesOpened,
     LeaseCancelled,
+    NodeAdopted,
+    MaintenanceAnnounced,
+    HeartbeatHourRecorded,
     ReadingsRecorded,
+    ConsumerReadingsRecorded,
     ChallengeResultsRecorded,
     OverCapacityDetected,
     ReliabilityChanged,

@@ -1,7 +1,8 @@
 """Facts of the registry: the community, its members, keys and roles, nodes and devices, performance tables.
 
 Streams: `community`, `member/<id>`, `node/<id>`, `table/<class>`. Where a fact grants a role, changes a key or lowers
-someone's rights it carries `authorization`, the actor's own compact JWS over the command (DESIGN 8).
+someone's rights it carries `authorization`, the actor's own signature over the command (DESIGN 8): a compact JWS, or
+the canonical JSON of EIP-712 typed data with the wallet's `signature` beside it.
 """
 
 from __future__ import annotations
@@ -12,7 +13,16 @@ import msgspec
 
 from events.envelope import Fact
 from events.genesis import Community, PerformanceTable
-from events.registry_terms import DeviceKind, MemberKind, NodeStatus, PublicKey, Role, SuspensionCause
+from events.registry_terms import (
+    DeviceKind,
+    MemberKind,
+    NodeStatus,
+    ProfileField,
+    PublicKey,
+    Role,
+    SuspensionCause,
+    Wallet,
+)
 
 
 class CommunityFounded(Fact, frozen=True):
@@ -24,16 +34,20 @@ class CommunityFounded(Fact, frozen=True):
 
 
 class MemberRegistered(Fact, frozen=True):
-    """A member exists. `registered_by` is None for founders."""
+    """A member exists. `registered_by` is None for founders.
+
+    Its first key is either `key` or, for people who only have a wallet, `wallet`; the member's id follows from it.
+    """
 
     TYPE: ClassVar[str] = "registry.member-registered.v1"
     member: str
     handle: str
     kind: MemberKind
-    key: PublicKey
+    key: PublicKey | None
     guild: str | None = None
     registered_by: str | None = None
     authorization: str | None = None
+    wallet: Wallet | msgspec.UnsetType = msgspec.UNSET
 
 
 class RoleGranted(Fact, frozen=True):
@@ -69,6 +83,34 @@ class KeyRotated(Fact, frozen=True):
     possession: str
 
 
+class WalletLinked(Fact, frozen=True):
+    """A wallet signs for the member from now on; `authorization` is the member's own by its present key."""
+
+    TYPE: ClassVar[str] = "registry.wallet-linked.v1"
+    member: str
+    wallet: Wallet
+    authorization: str
+
+
+class WalletRotated(Fact, frozen=True):
+    """Another wallet takes the old one's place; the old one signed `authorization` and is dead from here on."""
+
+    TYPE: ClassVar[str] = "registry.wallet-rotated.v1"
+    member: str
+    old_address: str
+    wallet: Wallet
+    authorization: str
+
+
+class WalletUnlinked(Fact, frozen=True):
+    """A wallet signs for nobody any more; the member's other key remains."""
+
+    TYPE: ClassVar[str] = "registry.wallet-unlinked.v1"
+    member: str
+    address: str
+    authorization: str
+
+
 class ApiKeyIssued(Fact, frozen=True):
     """An API key that reads, and commands only what moves nothing. `secret_sha256` is the hex hash of its secret."""
 
@@ -86,6 +128,30 @@ class ApiKeyRevoked(Fact, frozen=True):
     TYPE: ClassVar[str] = "registry.api-key-revoked.v1"
     member: str
     key_id: str
+
+
+class ProfileSealed(Fact, frozen=True):
+    """What a member says of itself as a person, each field sealed under the member's key (see `events.sealing`).
+
+    It replaces the profile before it, whole. `authorization` is the member's own signature, over the sealed texts.
+    """
+
+    TYPE: ClassVar[str] = "registry.profile-sealed.v1"
+    member: str
+    sealed: dict[ProfileField, str]
+    authorization: str
+
+
+class SubjectErased(Fact, frozen=True):
+    """The member's personal data is erased: its key is destroyed, what was sealed with it opens never again.
+
+    `authorization` is the member's own signature, or `ruling` the id of the fact that ordered it.
+    """
+
+    TYPE: ClassVar[str] = "registry.subject-erased.v1"
+    member: str
+    authorization: str | None = None
+    ruling: str | None = None
 
 
 class Device(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -218,8 +284,13 @@ FACTS: tuple[type[Fact], ...] = (
     RoleGranted,
     RoleRevoked,
     KeyRotated,
+    WalletLinked,
+    WalletRotated,
+    WalletUnlinked,
     ApiKeyIssued,
     ApiKeyRevoked,
+    ProfileSealed,
+    SubjectErased,
     NodeRegistered,
     NodeVerified,
     ChallengesNoted,

@@ -12,6 +12,7 @@ SizeClass = Literal["small", "medium", "large"]
 WorkClass = Literal["train", "infer", "memory"]
 DeviceKind = Literal["gpu", "cpu", "storage", "bandwidth"]
 NodeStatus = Literal["registered", "verified", "active", "suspended", "retired"]
+ProfileField = Literal["name", "contact_email", "legal_name", "about"]
 SuspensionCause = Literal["duplicate-device", "failed-challenges", "steward", "owner"]
 
 
@@ -24,3 +25,14 @@ class PublicKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     kid: str
     x: str
     alg: Literal["EdDSA"] = "EdDSA"
+
+
+class Wallet(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An Ethereum account that signs for a member: its address in EIP-55 spelling.
+
+    `possession` shows that somebody holds its key: canonical JSON of the EIP-712 typed data `WalletPossession`
+    (subject, wallet, replaces) in the community's domain, with that wallet's `signature` beside it.
+    """
+
+    address: str
+    possession: str

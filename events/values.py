@@ -69,7 +69,10 @@ def identifier(domain: str, *parts: bytes | str) -> str:
 
 
 def member_id(public_key: bytes) -> str:
-    """Return `member/<32 hex>` of a member's first Ed25519 public key (32 raw bytes); it stays when keys rotate."""
+    """Return `member/<32 hex>` of a member's first key; it stays when keys rotate.
+
+    The key is an Ed25519 public key (32 raw bytes), or a wallet's address (20 raw bytes).
+    """
     return f"member/{identifier('commons.member', public_key)}"
 
 

@@ -19,6 +19,7 @@ from typing import Final
 
 import psutil
 
+from infra.postgres.server_log import rotate
 from infra.settings import SettingRefused, Settings, read_settings
 
 READY_SECONDS: Final = 120.0
@@ -60,6 +61,7 @@ class Place:
         self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
         for path in (self.pid_file.parent, self.log_file.parent):
             path.mkdir(mode=0o700, exist_ok=True)
+        rotate(self.log_file)
         log = os.open(self.log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
             child = subprocess.Popen(  # noqa: S603 - our own command line

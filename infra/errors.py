@@ -7,30 +7,41 @@ import msgspec
 from events.catalog import UpgradeNeeded
 from events.genesis import GenesisRefused
 from events.store import StoreError
+from infra.agent.home import AgentRefused
 from infra.api import ApiRefused
+from infra.backup.manifest import BackupRefused
+from infra.home import HomeRefused
 from infra.http.server import AddressRefused, PortTaken
 from infra.keys import KeyFileRefused
-from infra.local import NotReady
+from infra.local import NoRoom, NotReady
 from infra.openb.run import ImportRefused
 from infra.openb.trace import TraceRefused
 from infra.postgres.embedded_errors import EmbeddedPostgresError
+from infra.postgres.programs import ProgramFailed
 from infra.settings import SettingRefused
 from infra.supervise import ChildGaveUp
+from projections.repair import RecordGone
 from projections.store import RebuildRunning
 from services.kernel.errors import CommonsError
 
 EXPLAINED = (
     AddressRefused,
+    AgentRefused,
     ApiRefused,
+    BackupRefused,
     ChildGaveUp,
     CommonsError,
     EmbeddedPostgresError,
     GenesisRefused,
+    HomeRefused,
     ImportRefused,
     KeyFileRefused,
+    NoRoom,
     NotReady,
     PortTaken,
+    ProgramFailed,
     RebuildRunning,
+    RecordGone,
     SettingRefused,
     StoreError,
     TraceRefused,

@@ -82,15 +82,11 @@ class KeyDirectory:
         path = self._path / f"{name}.key"
         if not path.exists():
             self._make(path)
-        return self._read(path)
+        return read_secret(path)
 
     def signing(self, name: str) -> SigningKey:
         """Return the signing key of that name."""
         return signing_key(self.secret(name))
-
-    def inventory(self) -> dict[str, str]:
-        """Return the names and public thumbprints of the keys that sign; secrets are never shown."""
-        return {name: self.signing(name).kid for name in ("operator", "acknowledgements")}
 
     def _make(self, path: Path) -> None:
         """Write a new secret whole before it gets its name, so that two processes at once agree on one."""
@@ -106,14 +102,18 @@ class KeyDirectory:
         finally:
             draft.unlink()
 
-    def _read(self, path: Path) -> bytes:
-        mode = stat.S_IMODE(path.stat().st_mode)
-        if mode & 0o077:
-            raise KeyFileRefused(f"{path} can be read by others (mode {mode:04o}): chmod 600 {path}")
-        try:
-            seed = bytes.fromhex(path.read_text().strip())
-        except ValueError as error:
-            raise KeyFileRefused(f"{path} does not hold a key: restore it from your backup") from error
-        if len(seed) != SEED_BYTES:
-            raise KeyFileRefused(f"{path} holds {len(seed)} bytes instead of {SEED_BYTES}: restore it from your backup")
-        return seed
+
+def read_secret(path: Path) -> bytes:
+    """Return the 32 secret bytes in a key file (64 hex digits, mode 0600). Raises KeyFileRefused."""
+    if not path.is_file():
+        raise KeyFileRefused(f"there is no key file {path}")
+    mode = stat.S_IMODE(path.stat().st_mode)
+    if mode & 0o077:
+        raise KeyFileRefused(f"{path} can be read by others (mode {mode:04o}): chmod 600 {path}")
+    try:
+        seed = bytes.fromhex(path.read_text().strip())
+    except ValueError as error:
+        raise KeyFileRefused(f"{path} does not hold a key: restore it from your backup") from error
+    if len(seed) != SEED_BYTES:
+        raise KeyFileRefused(f"{path} holds {len(seed)} bytes instead of {SEED_BYTES}: restore it from your backup")
+    return seed

@@ -11,9 +11,12 @@ from typing import Final
 
 import httpx
 
+from infra.home import check_home, write_format
 from infra.http.server import bind
+from infra.postgres.binaries import MAJOR_VERSION
 from infra.postgres.embedded import EmbeddedPostgres
 from infra.postgres.embedded_errors import HomeInUse
+from infra.postgres.place import free_bytes
 from infra.settings import Settings
 from infra.supervise import Supervisor
 
@@ -24,18 +27,32 @@ READY_SECONDS: Final = 600.0
 Say = Callable[[str], None]
 
 
+LEAST_FREE_BYTES: Final = 64 << 20
+"""Four segments of the database's write-ahead log; with less, `commons up` does not start."""
+
+
+class NoRoom(Exception):
+    """Too little disk is free to start."""
+
+
 class NotReady(Exception):
     """What was started does not answer."""
 
 
 @asynccontextmanager
-async def database(settings: Settings, say: Say, *, borrow: bool = True) -> AsyncIterator[str]:
+async def database(settings: Settings, say: Say, *, borrow: bool = True, checked: bool = True) -> AsyncIterator[str]:
     """Yield the DSN: the embedded server's, started and watched here unless another process has, or the one given.
 
-    What serves for long does not `borrow` another process's server, because it would end with that process.
-    Raises an EmbeddedPostgresError; HomeInUse only when the other process's server may not or cannot be used.
+    What serves for long does not `borrow` another process's server, because it would end with that process; what must
+    be alone does not either. Without `checked` the home may be half restored.
+    Raises HomeRefused and EmbeddedPostgresError; HomeInUse only when the other's server may not or cannot be used.
     """
+    major = int(MAJOR_VERSION) if settings.embedded else None
+    if checked:
+        check_home(settings.home, major)
     if not settings.embedded:
+        settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_format(settings.home, major)
         yield settings.database
         return
     address = settings.home / "run" / "database"
@@ -48,6 +65,8 @@ async def database(settings: Settings, say: Say, *, borrow: bool = True) -> Asyn
         yield address.read_text()
         return
     _write_private(address, dsn)
+    if checked:
+        write_format(settings.home, major)
     watching = asyncio.create_task(_watch(server, say))
     try:
         yield dsn
@@ -84,8 +103,9 @@ async def processes(
 ) -> AsyncIterator[asyncio.Task[None]]:
     """Run everything on this machine; yields the supervisor's task once the edge is ready, or `stop` is set before.
 
-    Raises PortTaken before anything is started, ChildGaveUp and NotReady afterwards.
+    Raises NoRoom and PortTaken before anything is started, ChildGaveUp and NotReady afterwards.
     """
+    refuse_a_full_disk(settings)
     if any("http" in group for group in groups):
         refuse_a_taken_port(settings.host, settings.port)
     async with database(settings, say, borrow=False) as dsn:
@@ -135,6 +155,16 @@ async def ready(url: str) -> bool:
             return (await client.get(f"{url}/health/ready")).status_code == httpx.codes.OK
     except httpx.HTTPError:
         return False
+
+
+def refuse_a_full_disk(settings: Settings) -> None:
+    """Raise NoRoom when too little is free where the home lies for a database to start and recover safely."""
+    free = free_bytes(settings.home)
+    if settings.embedded and free < LEAST_FREE_BYTES:
+        raise NoRoom(
+            f"only {free // 2**20} MiB are free where {settings.home} lies, a start needs {LEAST_FREE_BYTES // 2**20} "
+            "MiB: make room and start again; nothing that was acknowledged is lost"
+        )
 
 
 def refuse_a_taken_port(host: str, port: int) -> None:

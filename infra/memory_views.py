@@ -6,68 +6,30 @@ import asyncio
 import copy
 import hashlib
 import operator
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import msgspec
 
-from events.store import Checkpoint, CheckpointMoved, Move
-from projections.store import RebuildRunning, Select
-from projections.view import Row, Table, View
+from events.store import Checkpoint
+from infra.memory_view_rows import Aside, MemoryWriter, Points, Rows
+from projections.store import Difference, Parked, RebuildRunning, Select, ViewNotBuilt
+from projections.view import View
 
 _OPERATORS: Final = {"=": operator.eq, ">=": operator.ge, ">": operator.gt, "<=": operator.le, "<": operator.lt}
-
-Rows = dict[Table, dict[Any, Row]]
-Points = dict[tuple[str, str], Checkpoint]
 
 
 @dataclass(slots=True)
 class _Kept:
-    """One view: its rows and what guards them."""
+    """One version of a view: its rows, None before it is built; what it has parked; what guards them."""
 
-    rows: Rows
+    view: View
+    rows: Rows | None = None
+    aside: Aside = field(default_factory=dict)
     writer: asyncio.Lock = field(default_factory=asyncio.Lock)
     building: bool = False
-
-
-class MemoryWriter:
-    """One transaction; what it writes is kept aside until it ends well."""
-
-    def __init__(self, rows: Rows, points: Points) -> None:
-        """Read from `rows` and `points`."""
-        self._rows = rows
-        self._points = points
-        self.written: list[tuple[Table, Row]] = []
-        self.moved: Points = {}
-
-    async def fetch(self, table: Table, keys: Iterable[Any]) -> Sequence[Row]:
-        """Return copies of those rows of `keys` that exist."""
-        assert not table.append_only
-        rows = self._rows[table]
-        return [copy.copy(rows[key]) for key in keys if key in rows]
-
-    async def write(self, table: Table, rows: Sequence[Row]) -> None:
-        """Set rows aside for the commit; an append-only row that exists is a mistake."""
-        for row in rows:
-            assert not table.append_only or table.key_of(row) not in self._rows[table], row
-            self.written.append((table, copy.copy(row)))
-
-    async def move(self, moves: Sequence[Move]) -> None:
-        """Move checkpoints by compare-and-swap."""
-        for move in moves:
-            key = (move.after.follower, move.after.channel)
-            now = self._points.get(key)
-            if (now.position if now else 0) != move.before:
-                raise CheckpointMoved(f"{key[0]} on {key[1]} stands at {now}")
-            self.moved[key] = move.after
-
-    def commit(self) -> None:
-        """Let everything be seen."""
-        for table, row in self.written:
-            self._rows[table][table.key_of(row)] = row
-        self._points.update(self.moved)
 
 
 class MemorySnapshot:
@@ -121,44 +83,60 @@ def _digest(view: View, rows: Rows) -> str:
 class MemorySwap:
     """The live view and its rebuild, with the writers stopped."""
 
-    def __init__(self, view: View, kept: _Kept, built: Rows, points: Points) -> None:
-        """Compare `built` with what is kept."""
-        self._view = view
+    def __init__(self, kept: _Kept, building: MemoryBuilding, points: Points) -> None:
+        """Compare what was built with what is kept."""
         self._kept = kept
-        self._built = built
+        self._building = building
         self._points = points
 
     @property
     def live(self) -> Mapping[str, Checkpoint]:
         """Where the live view stands."""
-        return {channel: at for (name, channel), at in self._points.items() if name == self._view.follower}
+        return _standing(self._points, self._kept.view.follower)
 
     async def digests(self) -> tuple[str, str]:
         """Return both hashes."""
-        return _digest(self._view, self._kept.rows), _digest(self._view, self._built)
+        view, live = self._kept.view, self._kept.rows
+        return _digest(view, live) if live is not None else "", _digest(view, self._building.rows)
+
+    async def differences(self, limit: int) -> Sequence[Difference]:
+        """Return the first rows that differ."""
+        found = []
+        for table in self._kept.view.tables:
+            live, built = (rows[table] if rows else {} for rows in (self._kept.rows, self._building.rows))
+            differing = [key for key in sorted({*live, *built}) if live.get(key) != built.get(key)]
+            found += [Difference(table.name, live.get(key), built.get(key)) for key in differing]
+        return found[:limit]
 
     async def replace(self, reached: Mapping[str, Checkpoint]) -> None:
         """Let the rebuilt rows be the live ones."""
-        self._kept.rows = self._built
+        follower = self._kept.view.follower
+        self._kept.rows = self._building.rows
+        self._kept.aside = {key: replace(each, follower=follower) for key, each in self._building.aside.items()}
         for channel in self.live:
-            del self._points[self._view.follower, channel]
-        self._points.update({(self._view.follower, channel): point for channel, point in reached.items()})
+            del self._points[follower, channel]
+        self._points.update({(follower, channel): point for channel, point in reached.items()})
 
 
 class MemoryBuilding:
     """The rows of a rebuild under way."""
 
-    def __init__(self, view: View, kept: _Kept, points: Points) -> None:
+    def __init__(self, kept: _Kept, points: Points) -> None:
         """Begin empty."""
-        self._view = view
         self._kept = kept
         self._points = points
-        self._rows: Rows = {table: {} for table in view.tables}
+        self._own: Points = {}
+        self.rows: Rows = {table: {} for table in kept.view.tables}
+        self.aside: Aside = {}
+
+    async def live(self) -> Mapping[str, Checkpoint]:
+        """Return where the live view stands now."""
+        return _standing(self._points, self._kept.view.follower)
 
     @asynccontextmanager
     async def writing(self) -> AsyncIterator[MemoryWriter]:
         """Write to the new rows."""
-        writer = MemoryWriter(self._rows, {})
+        writer = MemoryWriter(f"building/{self._kept.view.name}", self.rows, self._own, self.aside)
         yield writer
         writer.commit()
 
@@ -169,7 +147,11 @@ class MemoryBuilding:
     async def swapping(self) -> AsyncIterator[MemorySwap]:
         """Stop the live writers."""
         async with self._kept.writer:
-            yield MemorySwap(self._view, self._kept, self._rows, self._points)
+            yield MemorySwap(self._kept, self, self._points)
+
+
+def _standing(points: Points, follower: str) -> Mapping[str, Checkpoint]:
+    return {channel: point for (name, channel), point in points.items() if name == follower}
 
 
 class MemoryViews:
@@ -180,43 +162,73 @@ class MemoryViews:
         self._kept: dict[str, _Kept] = {}
         self._points: Points = {}
 
+    def _of(self, view: View) -> _Kept:
+        return self._kept.setdefault(view.follower, _Kept(view))
+
+    async def stands(self, view: View) -> bool:
+        """Tell whether the view has rows, if only none."""
+        return self._of(view).rows is not None
+
     async def prepare(self, view: View) -> None:
         """Make room for the view's rows."""
-        self._kept.setdefault(view.follower, _Kept({table: {} for table in view.tables}))
+        kept = self._of(view)
+        if kept.rows is None:
+            kept.rows = {table: {} for table in view.tables}
+
+    async def drop_older(self, view: View) -> Sequence[int]:
+        """Drop what belongs to lower versions of the view."""
+        older = [kept.view for kept in self._kept.values() if kept.view.name == view.name]
+        older = [each for each in older if each.version < view.version]
+        for each in older:
+            del self._kept[each.follower]
+            for channel in _standing(self._points, each.follower):
+                del self._points[each.follower, channel]
+        return [each.version for each in older]
 
     async def checkpoints(self, follower: str) -> Mapping[str, Checkpoint]:
         """Return the follower's checkpoints by channel."""
-        return {channel: point for (name, channel), point in self._points.items() if name == follower}
+        return _standing(self._points, follower)
+
+    async def alarms(self) -> Sequence[Parked]:
+        """Return the first parked fact of every stream of every view."""
+        return [each for name in sorted(self._kept) for _, each in sorted(self._kept[name].aside.items()) if each.first]
+
+    async def parked_counts(self) -> Mapping[str, int]:
+        """Return how many facts views have parked."""
+        return {name: len(kept.aside) for name, kept in self._kept.items() if kept.aside}
 
     @asynccontextmanager
     async def writing(self, view: View) -> AsyncIterator[MemoryWriter]:
         """Take the view's turn; leaving without an error commits."""
-        kept = self._kept[view.follower]
+        kept = self._of(view)
         async with kept.writer:
-            writer = MemoryWriter(kept.rows, self._points)
+            if kept.rows is None:
+                raise ViewNotBuilt(f"not built yet: {view.name} (version {view.version})")
+            writer = MemoryWriter(view.follower, kept.rows, self._points, kept.aside)
             yield writer
             writer.commit()
 
     @asynccontextmanager
     async def reading(self, *views: View) -> AsyncIterator[MemorySnapshot]:
         """Copy the moment."""
-        rows = {
-            view.follower: {
-                table: {key: copy.copy(row) for key, row in rows.items()}
-                for table, rows in self._kept[view.follower].rows.items()
+        moment: dict[str, Rows] = {}
+        for view in views:
+            rows = self._of(view).rows
+            if rows is None:
+                raise ViewNotBuilt(f"not built yet: {view.name} (version {view.version})")
+            moment[view.follower] = {
+                table: {key: copy.copy(row) for key, row in of_one.items()} for table, of_one in rows.items()
             }
-            for view in views
-        }
-        yield MemorySnapshot(rows, dict(self._points))
+        yield MemorySnapshot(moment, dict(self._points))
 
     @asynccontextmanager
     async def rebuilding(self, view: View) -> AsyncIterator[MemoryBuilding]:
         """Build beside the live rows; one rebuild of a view at a time."""
-        kept = self._kept[view.follower]
+        kept = self._of(view)
         if kept.building:
             raise RebuildRunning(f"{view.name} is being rebuilt")
         kept.building = True
         try:
-            yield MemoryBuilding(view, kept, self._points)
+            yield MemoryBuilding(kept, self._points)
         finally:
             kept.building = False

@@ -23,13 +23,16 @@ from infra.gate import Ungated
 from infra.keys import KeyDirectory
 from infra.postgres.alone import alone
 from infra.postgres.input_key import bind_input_key
+from infra.postgres.migration import check_postgres
 from infra.postgres.pool import open_pool
 from infra.postgres.store import PostgresStore, open_stores
 from infra.postgres.views import PostgresViews
 from infra.settings import Settings
+from infra.subject_keys import PostgresSubjectKeys, open_subject_keys
 from infra.tail import TailBus
 from projections.catalog import views
 from projections.runner import ViewRunner
+from projections.versions import Versions, make_versions
 from projections.view import View
 from services.kernel.appender import Appender
 from services.kernel.clock import ClockRunner
@@ -37,6 +40,7 @@ from services.kernel.decider import Service
 from services.kernel.feed import DirectoryFeed
 from services.kernel.policies import PolicyRunner
 from services.metering.service import service as metering
+from services.registry.erasing import EraseRunner
 from services.registry.service import service as registry
 from services.treasury.service import service as treasury
 
@@ -68,6 +72,8 @@ class Platform:
     bus: TailBus
     views: Sequence[View]
     view_store: PostgresViews
+    versions: Versions
+    subject_keys: PostgresSubjectKeys
 
 
 def wall_clock_ms() -> int:
@@ -83,8 +89,12 @@ def services() -> dict[str, Service[Any]]:
 
 @asynccontextmanager
 async def open_platform(settings: Settings, dsn: str) -> AsyncIterator[Platform]:
-    """Connect the parts over the database at `dsn`; closed on leaving. Raises StoreUnavailable, OtherHome."""
+    """Connect the parts over the database at `dsn`; everything is closed on leaving.
+
+    Raises StoreUnavailable, OtherHome, and LayoutRefused for a database that other software has written.
+    """
     async with AsyncExitStack() as stack:
+        await check_postgres(dsn)
         keys, facts = KeyDirectory(settings.home), catalog()
         readers = await open_pool(dsn, size=CONNECTIONS, read_only=True)
         stack.push_async_callback(readers.close)
@@ -96,12 +106,15 @@ async def open_platform(settings: Settings, dsn: str) -> AsyncIterator[Platform]
         stores = await stack.enter_async_context(
             open_stores(dsn, list(FACTS_BY_SERVICE), pool_size=CONNECTIONS, readers=readers)
         )
+        subject_keys = await open_subject_keys(dsn, settings.home)
+        stack.push_async_callback(subject_keys.close)
         feed = DirectoryFeed(stores["registry"], facts)
         made = services()
         appenders = {
             name: Appender(service, stores[name], facts, feed.current, keys.secret("inputs"))
             for name, service in made.items()
         }
+        view_store = PostgresViews(pool, view_readers)
         yield Platform(
             settings=settings,
             dsn=dsn,
@@ -114,7 +127,9 @@ async def open_platform(settings: Settings, dsn: str) -> AsyncIterator[Platform]
             appenders=appenders,
             bus=TailBus(stores),
             views=views(),
-            view_store=PostgresViews(pool, view_readers),
+            view_store=view_store,
+            versions=make_versions(view_store, stores, facts),
+            subject_keys=subject_keys,
         )
 
 
@@ -128,13 +143,14 @@ async def run_roles(
     for appender in platform.appenders.values():
         await appender.load()
     for view in platform.views:
-        await platform.view_store.prepare(view)  # a query before the first fact finds an empty view, not an error
+        await platform.versions.open(view)  # a query before the first fact finds an empty view, not an error
     await platform.feed.current()
     work: list[Awaitable[None]] = [appender.run() for appender in platform.appenders.values()]
     work.append(_watch(platform))
     if "follow" in roles:
         work += [runner.run() for runner in policy_runners(platform)]
         work += [runner.run() for runner in view_runners(platform)]
+        work.append(erase_runner(platform).run())
     if "clock" in roles:
         work.append(_clock(platform))
     tasks = [asyncio.ensure_future(item) for item in work]
@@ -181,7 +197,15 @@ def policy_runners(platform: Platform) -> list[PolicyRunner]:
 
 def view_runners(platform: Platform) -> list[ViewRunner]:
     """Return a runner for each view."""
-    return [ViewRunner(view, platform.view_store, platform.bus, platform.catalog) for view in platform.views]
+    return [
+        ViewRunner(view, platform.view_store, platform.bus, platform.catalog, platform.versions.make)
+        for view in platform.views
+    ]
+
+
+def erase_runner(platform: Platform) -> EraseRunner:
+    """Return the follower that destroys the keys of erased subjects."""
+    return EraseRunner(platform.subject_keys, platform.stores["registry"], platform.bus, platform.catalog)
 
 
 async def _watch(platform: Platform) -> None:

@@ -3,27 +3,41 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from functools import partial
+from typing import Final
 
 from fastapi import FastAPI
 
 from events.store import StoreUnavailable
 from infra.http.edge import build_app
+from infra.http.heartbeats import open_heartbeats
 from infra.http.nonces import open_nonces
 from infra.http.parts import Settings as EdgeSettings
 from infra.http.parts import make_parts
+from infra.http.request_log import RequestLog
 from infra.http.server import serving
+from infra.key_ring import KeyRing
 from infra.platform import Platform, wall_clock_ms
+from infra.profiles import ProfileOpener
 from projections.catalog import routes as query_routes
 from projections.queries import ViewReader
 from services.kernel.acks import Acknowledger
 from services.kernel.nonces import Nonces
 from services.metering.api import routes as metering_routes
+from services.metering.heartbeat_api import heartbeat_routes
+from services.metering.heartbeats import Heartbeats
 from services.registry.api import routes as registry_routes
+from services.registry.profile_api import profile_routes
 from services.treasury.api import routes as treasury_routes
 
+MOST_WARNINGS: Final = 20
+"""Alarms that the readiness answer names; `commons views parked` names all."""
 
-def make_app(platform: Platform, nonces: Nonces) -> FastAPI:
+
+def make_app(platform: Platform, nonces: Nonces, heartbeats: Heartbeats) -> FastAPI:
     """Return the application with every service's and every view's routes."""
 
     async def missing() -> Sequence[str]:
@@ -34,22 +48,37 @@ def make_app(platform: Platform, nonces: Nonces) -> FastAPI:
         return []
 
     key = platform.keys.signing("acknowledgements")
+    acknowledger = Acknowledger(key.private, key.kid)
     parts = make_parts(
         EdgeSettings(platform.settings.public_url),
         appenders=platform.appenders,
         feed=platform.feed,
-        acknowledger=Acknowledger(key.private, key.kid),
+        acknowledger=acknowledger,
         nonces=nonces,
         now_ms=wall_clock_ms,
         ready=missing,
+        warnings=partial(parked_warnings, platform),
     )
     commands = {
-        "registry": registry_routes(),
-        "metering": metering_routes(),
+        "registry": (*registry_routes(), *profile_routes(platform.subject_keys, secrets.token_bytes)),
+        "metering": (*metering_routes(), *heartbeat_routes(heartbeats, acknowledger, wall_clock_ms)),
         "treasury": treasury_routes(),
     }
     reader = ViewReader(platform.view_store)
-    return build_app(parts, commands, query_routes(reader, lambda name, at: _record(platform, name, at)))
+    opener = ProfileOpener(platform.subject_keys, platform.feed)
+    queries = query_routes(reader, lambda name, at: _record(platform, name, at), opener)
+    app = build_app(parts, commands, queries, keys=KeyRing(platform.settings.home).published)
+    app.add_middleware(RequestLog)
+    return app
+
+
+async def parked_warnings(platform: Platform) -> Sequence[str]:
+    """Name the views that have parked facts. No error text: anyone may read this."""
+    return [
+        f"the view {each.follower.partition('/')[2]} has parked facts of {each.service} from position {each.position} "
+        f"on: see `commons views parked`"
+        for each in (await platform.view_store.alarms())[:MOST_WARNINGS]
+    ]
 
 
 async def _record(platform: Platform, service: str, position: int) -> bytes | None:
@@ -61,9 +90,11 @@ async def _record(platform: Platform, service: str, position: int) -> bytes | No
 
 async def serve_http(platform: Platform, stop: asyncio.Event) -> None:
     """Serve until `stop` is set; requests in progress are finished. Raises PortTaken."""
-    nonces = await open_nonces(platform.dsn, wall_clock_ms)
-    try:
-        async with serving(make_app(platform, nonces), platform.settings.host, platform.settings.port):
+    async with AsyncExitStack() as stack:
+        nonces = await open_nonces(platform.dsn, wall_clock_ms)
+        stack.push_async_callback(nonces.close)
+        heartbeats = await open_heartbeats(platform.dsn, wall_clock_ms)
+        stack.push_async_callback(heartbeats.close)
+        app = make_app(platform, nonces, heartbeats)
+        async with serving(app, platform.settings.host, platform.settings.port):
             await stop.wait()
-    finally:
-        await nonces.close()

@@ -34,7 +34,12 @@ SETTINGS: Final = (
     Setting("COMMONS_PUBLIC_URL", "http://<listen>", "the URL callers sign; differs from the address behind a proxy"),
     Setting("COMMONS_DATABASE", "embedded:", "`embedded:` or postgresql://user@host/database", secret=True),
     Setting("COMMONS_BUS", "tail:", "how followers get facts; `tail:` reads the stores themselves"),
-    Setting("COMMONS_LOG_LEVEL", "warning", "debug, info, warning or error"),
+    Setting("COMMONS_LOG_LEVEL", "warning", "debug, info (a line per request), warning or error"),
+    Setting("COMMONS_LOG_FORMAT", "auto", "text, json, or auto: text on a terminal, json elsewhere"),
+    Setting("COMMONS_AGENT_HOME", "./agent", "the agent's key, spool and receipts; made 0700 at the first start"),
+    Setting("COMMONS_AGENT_SERVER", "http://127.0.0.1:8700", "the public URL of the instance the agent reports to"),
+    Setting("COMMONS_AGENT_SLICE_SECONDS", "60", "how long one reading of the agent is, 1 to 300"),
+    Setting("COMMONS_AGENT_SPOOL_MIB", "256", "how much the agent's spool may take; acknowledged hours go first"),
 )
 """What may be set. Secrets have a twin `<NAME>_FILE` that names a file holding the value."""
 
@@ -50,6 +55,7 @@ class Settings:
     database: str
     bus: str
     log_level: str
+    log_format: str = "auto"
 
     @property
     def embedded(self) -> bool:
@@ -59,7 +65,7 @@ class Settings:
 
 def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
     """Return the settings of this process. Raises SettingRefused, naming what is wrong and what would be right."""
-    given = {name: value for name, value in (environ or os.environ).items() if name.startswith(PREFIX)}
+    given = {name: value for name, value in (environ or os.environ).items() if name.startswith(PREFIX) and value}
     values = {setting.name: setting.default for setting in SETTINGS}
     secrets = {f"{setting.name}_FILE": setting.name for setting in SETTINGS if setting.secret}
     for name, value in given.items():
@@ -85,10 +91,13 @@ def _parsed(values: Mapping[str, str], given: Mapping[str, str]) -> Settings:
         raise SettingRefused("COMMONS_DATABASE names a port that is no number from 1 to 65535")
     if level not in {"debug", "info", "warning", "error"}:
         raise SettingRefused(f"COMMONS_LOG_LEVEL={level} must be debug, info, warning or error")
+    form = values["COMMONS_LOG_FORMAT"].lower()
+    if form not in {"auto", "text", "json"}:
+        raise SettingRefused(f"COMMONS_LOG_FORMAT={form} must be auto, text or json")
     url = given.get("COMMONS_PUBLIC_URL") or f"http://{host}:{port}"
     if urlsplit(url).scheme not in {"http", "https"} or not urlsplit(url).netloc:
         raise SettingRefused(f"COMMONS_PUBLIC_URL={url} must be an http or https URL")
-    return Settings(Path(values["COMMONS_HOME"]).resolve(), host, port, url.rstrip("/"), database, bus, level)
+    return Settings(Path(values["COMMONS_HOME"]).resolve(), host, port, url.rstrip("/"), database, bus, level, form)
 
 
 def _ports_are_numbers(url: str) -> bool:

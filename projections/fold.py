@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
@@ -13,19 +14,18 @@ from events.envelope import Fact, time_us
 from projections.store import Writer
 from projections.view import Change, Row, Table, View
 
-Changes = Sequence[tuple[int, Iterable[Change]]]
-"""The changes of a page: index of the record in it, and what that record changes."""
+Outcome = tuple[Change, ...] | Exception
+"""What a record changes, or what its fold raised."""
 
 
 class Poisoned(Exception):
-    """A record whose fold raised. The view stops before it; `__cause__` is what the fold raised."""
+    """A record whose fold raised; `__cause__` is what it raised."""
 
-    def __init__(self, view: str, service: str, index: int, position: int) -> None:
-        """Keep which record of which page it was."""
+    def __init__(self, view: str, service: str, position: int) -> None:
+        """Keep which record it was."""
         super().__init__(f"view {view} cannot fold position {position} of {service}")
         self.view = view
         self.service = service
-        self.index = index
         self.position = position
 
 
@@ -89,7 +89,7 @@ class Folder:
         self._reader = FactReader(catalog, view.handlers)
 
     def fold(self, workspace: Workspace, service: str, records: Sequence[Notification]) -> None:
-        """Fold a page whose rows are all at hand. Raises Poisoned and UpgradeNeeded.
+        """Fold a page whose rows are all at hand. Raises Poisoned and UpgradeNeeded; then the rows are void.
 
         Fact by fact, so that what one fact needs is gone before the next: kept for a page, the objects wake Python's
         collector again and again, which costs a third of a rebuild.
@@ -108,36 +108,28 @@ class Folder:
         except UpgradeNeeded:
             raise
         except Exception as error:
-            raise Poisoned(self.view.name, service, index, records[index].id) from error
+            raise Poisoned(self.view.name, service, records[index].id) from error
 
-    def collect(self, service: str, records: Sequence[Notification]) -> Changes:
-        """Return the changes of a page, fact by fact, to fetch their rows. Raises Poisoned and UpgradeNeeded."""
-        read, handlers, every = self._reader.read, self.view.handlers, self.view.every
-        found: list[tuple[int, Iterable[Change]]] = []
-        index = 0
-        try:
-            for index, record in enumerate(records):
-                recorded = read(record)
-                if every is not None:
-                    found.append((index, tuple(every(record))))
-                if recorded is not None:
-                    handler = handlers.get(type(recorded.fact))
-                    if handler is not None:
-                        found.append((index, tuple(handler(recorded.fact, recorded))))
-        except UpgradeNeeded:
-            raise
-        except Exception as error:
-            raise Poisoned(self.view.name, service, index, records[index].id) from error
-        return found
+    def gather(self, records: Sequence[Notification]) -> tuple[list[Outcome], UpgradeNeeded | None]:
+        """Return what each record changes, or what its fold raised; cut before a type nobody knows, with the error."""
+        found: list[Outcome] = []
+        for record in records:
+            try:
+                found.append(tuple(self._changes(record)))
+            except UpgradeNeeded as unknown:
+                return found, unknown
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is this record's
+                found.append(error)
+        return found, None
 
-    def apply(self, workspace: Workspace, service: str, records: Sequence[Notification], changes: Changes) -> None:
-        """Apply collected changes to rows that are at hand. Raises Poisoned."""
-        index = 0
-        try:
-            for index, of_one in changes:  # noqa: B007 - the index of a poisonous record
-                workspace.apply(of_one)
-        except Exception as error:
-            raise Poisoned(self.view.name, service, index, records[index].id) from error
+    def _changes(self, record: Notification) -> Iterable[Change]:
+        recorded = self._reader.read(record)
+        if self.view.every is not None:
+            yield from self.view.every(record)
+        if recorded is not None:
+            handler = self.view.handlers.get(type(recorded.fact))
+            if handler is not None:
+                yield from handler(recorded.fact, recorded)
 
 
 class Workspace:
@@ -181,13 +173,33 @@ class Workspace:
                 changed[key] = row
             update(row, *arguments)
 
-    async def fetch(self, writer: Writer, changes: Changes) -> None:
-        """Fetch the rows that `changes` name and that are not at hand, table by table."""
+    def apply_whole(self, changes: Sequence[Change]) -> None:
+        """Let all of the changes happen, or none: when one raises, the rows are as they were."""
+        named = {(table, key) for table, key, _, _ in changes if key is not None}
+        before = [
+            (table, key, copy.copy(self._rows[table].get(key)), key in self._changed[table]) for table, key in named
+        ]
+        added = {table: len(rows) for table, rows in self._added.items()}
+        try:
+            self.apply(changes)
+        except Exception:
+            for table, key, row, changed in before:
+                for rows, there in ((self._rows[table], row is not None), (self._changed[table], changed)):
+                    if there:
+                        rows[key] = row  # type: ignore[assignment] # a changed row was there
+                    else:
+                        rows.pop(key, None)
+            for table, length in added.items():
+                del self._added[table][length:]
+            raise
+
+    async def fetch(self, writer: Writer, outcomes: Iterable[Outcome]) -> None:
+        """Fetch the rows that the changes name and that are not at hand, table by table. Raises RowsRefused."""
         if self.complete:
             return
         missing: dict[Table, set[Any]] = {}
-        for _, of_one in changes:
-            for table, key, _update, _arguments in of_one:
+        for of_one in outcomes:
+            for table, key, _update, _arguments in of_one if isinstance(of_one, tuple) else ():
                 if key is not None and key not in self._rows[table]:
                     missing.setdefault(table, set()).add(key)
         for table, keys in missing.items():

@@ -21,12 +21,17 @@ class PolicyPlace:
 
 @dataclass(frozen=True, slots=True)
 class Lag:
-    """One follower on one channel: where it stands, where the channel ends, and what lies between."""
+    """One follower on one channel: where it stands, where the channel ends, and what lies between.
+
+    `parked` of the facts it has passed are set aside because they, or one before them in their stream, cannot be
+    folded; it counts all channels of the follower.
+    """
 
     follower: str
     channel: str
     position: int
     head: int
+    parked: int = 0
 
     @property
     def behind(self) -> int:
@@ -40,11 +45,12 @@ async def lag(
     """Return the delay of every follower, in the order given. Raises StoreUnavailable."""
     heads = {service: (await store.head()).position for service, store in stores.items()}
     found = []
+    parked = await view_store.parked_counts()
     for view in views:
         points = await view_store.checkpoints(view.follower)
         for service in view.services:
             position = points[service].position if service in points else 0
-            found.append(Lag(view.follower, service, position, heads[service]))
+            found.append(Lag(view.follower, service, position, heads[service], parked.get(view.follower, 0)))
     for policy in policies:
         follower = f"policy/{policy.name}"
         points = await stores[policy.service].checkpoints(follower)

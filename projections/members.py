@@ -23,6 +23,7 @@ class Member(Row):
     kind: str | None = None
     guild: str | None = None
     kid: str | None = None
+    wallet: str | None = None
     roles: str = "[]"
     registered_ms: int | None = None
 
@@ -43,7 +44,8 @@ def _registered(fact: registry.MemberRegistered, recorded: Recorded) -> Iterable
         "handle": fact.handle,
         "kind": fact.kind,
         "guild": fact.guild,
-        "kid": fact.key.kid,
+        "kid": fact.key.kid if fact.key else None,
+        "wallet": None if fact.wallet is msgspec.UNSET else fact.wallet.address,
         "registered_ms": recorded.time_ms,
     }
     yield change(MEMBERS, fact.member, put, fields)
@@ -62,9 +64,17 @@ def _rotated(fact: registry.KeyRotated, _recorded: Recorded) -> Iterable[Change]
         yield change(MEMBERS, fact.subject, put, {"kid": fact.key.kid})
 
 
+def _linked(fact: registry.WalletLinked | registry.WalletRotated, _recorded: Recorded) -> Iterable[Change]:
+    yield change(MEMBERS, fact.member, put, {"wallet": fact.wallet.address})
+
+
+def _unlinked(fact: registry.WalletUnlinked, _recorded: Recorded) -> Iterable[Change]:
+    yield change(MEMBERS, fact.member, put, {"wallet": None})
+
+
 VIEW: Final = View(
     name="members",
-    version=1,
+    version=2,
     services=("registry",),
     tables=(MEMBERS,),
     handlers={
@@ -72,6 +82,9 @@ VIEW: Final = View(
         registry.RoleGranted: _granted,
         registry.RoleRevoked: _revoked,
         registry.KeyRotated: _rotated,
+        registry.WalletLinked: _linked,
+        registry.WalletRotated: _linked,
+        registry.WalletUnlinked: _unlinked,
     },
 )
 
@@ -113,6 +126,7 @@ def body(row: Member) -> dict[str, Any]:
         "kind": row.kind,
         "guild": row.guild,
         "kid": row.kid,
+        "wallet": row.wallet,
         "roles": msgspec.json.decode(row.roles),
         "registered_ms": row.registered_ms,
     }

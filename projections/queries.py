@@ -6,7 +6,7 @@ import asyncio
 import base64
 import binascii
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Final
 
@@ -15,7 +15,7 @@ import pydantic
 
 from projections.fold import positions_of
 from projections.routes import Answer, NotCaughtUp, NothingThere, Params, QueryContext
-from projections.store import Select, Snapshot, ViewStore
+from projections.store import Select, Snapshot, ViewNotBuilt, ViewStore
 from projections.view import Row, View
 
 WAIT_SECONDS: Final = 5.0
@@ -60,25 +60,43 @@ class ViewReader:
     @asynccontextmanager
     async def moment(self, view: View, context: QueryContext) -> AsyncIterator[Moment]:
         """Read one moment of `view` that reflects what the request asks for; raises NotCaughtUp."""
-        await self._catch_up(view, context.at_least)
-        async with self._store.reading(view) as snapshot:
+        waited = await self._catch_up(view, context.at_least)
+        async with AsyncExitStack() as stack:
+            snapshot = await self._open(stack, view, waited)
             found = positions_of(await snapshot.checkpoints(view))
             yield Moment(snapshot, {service: found.get(service, 0) for service in view.services})
 
-    async def _catch_up(self, view: View, at_least: Mapping[str, int]) -> None:
-        """Wait for positions of the services this view follows; those of others cannot change its answer."""
+    async def _open(self, stack: AsyncExitStack, view: View, waited: float) -> Snapshot:
+        """Open a moment of the view, once it is built; raises NotCaughtUp."""
+        pause = _FIRST_PAUSE_SECONDS
+        while True:
+            try:
+                return await stack.enter_async_context(self._store.reading(view))
+            except ViewNotBuilt as error:
+                if waited >= self._wait_seconds:
+                    raise NotCaughtUp(f"the view {view.name} (version {view.version}) is being built") from error
+            await asyncio.sleep(pause)
+            waited += pause
+            pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
+
+    async def _catch_up(self, view: View, at_least: Mapping[str, int]) -> float:
+        """Wait for positions of the services this view follows; those of others cannot change its answer.
+
+        Returns how many seconds it waited.
+        """
         wanted = {service: position for service, position in at_least.items() if service in view.services}
         pause, waited = _FIRST_PAUSE_SECONDS, 0.0
         while wanted:
             found = positions_of(await self._store.checkpoints(view.follower))
             if all(found.get(service, 0) >= position for service, position in wanted.items()):
-                return
+                break
             if waited >= self._wait_seconds:
                 behind = ", ".join(f"{name} at {found.get(name, 0)} of {place}" for name, place in wanted.items())
                 raise NotCaughtUp(f"the view {view.name} stands with {behind}")
             await asyncio.sleep(pause)
             waited += pause
             pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
+        return waited
 
     async def one(self, view: View, select: Select, context: QueryContext, body: Body) -> Answer:
         """Answer with the only row `select` finds; raises NothingThere."""

@@ -3,12 +3,17 @@
 The rebuild folds to where the live view stands (to the head, when it has no checkpoint or the store was rewound). The
 live runner keeps following; when the two are within a page of each other its writers are stopped for a moment, the
 last facts are folded, both hashes are computed at the same positions, and the tables change places in one transaction.
+Readers go on all the time. A check does the same but the last step.
+
+Facts are folded in bulk, with rows at hand and written at the end. A poisonous fact makes such rows void, so the
+rebuild then begins again in the way live facts are taken (`intake`), page by page, and parks it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,12 +21,17 @@ from typing import Final
 
 from eventsourcing.persistence import Notification
 
+from events.bus import Page
 from events.catalog import Catalog
 from events.store import PAGE, Checkpoint, Store, StoreRewound, verify_checkpoint
-from projections.fold import MAX_ADDED, MAX_ROWS, Folder, Workspace
-from projections.store import Building, ViewStore
+from projections.fold import MAX_ADDED, MAX_ROWS, Folder, Poisoned, Workspace
+from projections.intake import Intake
+from projections.store import Building, Difference, RowsRefused, ViewNotBuilt, ViewStore
 from projections.view import View
 
+SHOWN: Final = 10
+"""Differing rows a report names."""
+_LOG: Final = logging.getLogger(__name__)
 _SLICE: Final = 250
 """Facts folded without letting the event loop work."""
 
@@ -40,7 +50,8 @@ class Progress:
 class RebuildReport:
     """What a rebuild came to. The hashes are of the live view before and after, at the same `positions`.
 
-    `equal` tells whether they agree; `hash_before` is empty when there was no comparable live view.
+    `equal` tells whether they agree; `hash_before` is empty when there was no comparable live view. `differences` are
+    the first rows that are not equal. `parked` facts could not be folded. A check leaves `swapped` False.
     """
 
     view: str
@@ -50,6 +61,9 @@ class RebuildReport:
     hash_after: str
     equal: bool
     positions: Mapping[str, int]
+    parked: int = 0
+    swapped: bool = True
+    differences: Sequence[Difference] = ()
 
 
 class Rebuild:
@@ -68,36 +82,60 @@ class Rebuild:
         self._view = view
         self._store = store
         self._sources = {service: stores[service] for service in view.services}
+        self._catalog = catalog
         self._folder = Folder(view, catalog)
-        self._workspace = Workspace(view, complete=True)
         self._tell = progress
         self._seconds = seconds
-        self._reached = {service: Checkpoint(view.follower, service, 0, b"") for service in view.services}
-        self._targeted: dict[str, int] = {}
-        self._begun = 0.0
+        self._begun = seconds()
+        self._begin()
+
+    def _begin(self) -> None:
+        self._workspace = Workspace(self._view, complete=True)
+        self._reached = {service: Checkpoint(self._view.follower, service, 0, b"") for service in self._view.services}
+        self._careful: Intake | None = None
+        self._parked = 0
         self._total = 0
 
     async def run(self) -> RebuildReport:
-        """Build, compare, swap. Raises RebuildRunning, UpgradeNeeded, StoreUnavailable, Poisoned."""
+        """Build, compare, swap. Raises RebuildRunning, UpgradeNeeded, StoreUnavailable; then the live view stays."""
+        return await self._run(check=False)
+
+    async def check(self) -> RebuildReport:
+        """Build, compare, and change nothing. Raises like `run`, and ViewNotBuilt when there is no live view."""
+        if not await self._store.stands(self._view):
+            raise ViewNotBuilt(f"there is no live view {self._view.name} to compare with")
+        return await self._run(check=True)
+
+    async def _run(self, *, check: bool) -> RebuildReport:
         self._begun = self._seconds()
-        await self._store.prepare(self._view)
+        try:
+            return await self._build(check=check, careful=False)
+        except (Poisoned, RowsRefused) as found:
+            _LOG.warning("rebuild of %s begins again fact by fact: %s", self._view.name, found)
+        return await self._build(check=check, careful=True)
+
+    async def _build(self, *, check: bool, careful: bool) -> RebuildReport:
+        self._begin()
         async with self._store.rebuilding(self._view) as building:
+            if careful:
+                self._careful = Intake(self._view, self._catalog, building.writing)
             await self._catch_up(building)
             await self._flush(building)
-            await building.finish()
-            await self._catch_up(building)  # with what came while indexes were made
-            return await self._swap(building)
+            if not check:
+                await building.finish()
+                await self._catch_up(building)  # with what came while indexes were made
+            return await self._compare(building, check=check)
 
     async def _catch_up(self, building: Building) -> None:
         """Fold until the live view is at most a page ahead."""
         while True:
-            targets = await self._targets(await self._store.checkpoints(self._view.follower))
+            targets = await self._targets(await building.live())
             if self._behind(targets) <= PAGE:
                 return
             self._total = sum(targets.values())
             await self._fold(building, targets)
 
-    async def _swap(self, building: Building) -> RebuildReport:
+    async def _compare(self, building: Building, *, check: bool) -> RebuildReport:
         async with building.swapping() as swap:
             targets = await self._targets(swap.live)
             self._total = sum(targets.values())
@@ -107,7 +145,9 @@ class Rebuild:
                 name: position for name, position in self._positions().items() if position
             } and all(self._reached[name].record_hash == live.record_hash for name, live in swap.live.items())
             before, after = await swap.digests()
-            await swap.replace({name: point for name, point in self._reached.items() if point.position})
+            differences = await swap.differences(SHOWN) if comparable and before not in {"", after} else ()
+            if not check:
+                await swap.replace({name: point for name, point in self._reached.items() if point.position})
         return RebuildReport(
             self._view.name,
             sum(self._positions().values()),
@@ -116,23 +156,26 @@ class Rebuild:
             after,
             comparable and before == after,
             self._positions(),
+            self._parked,
+            not check,
+            differences,
         )
 
     async def _targets(self, live: Mapping[str, Checkpoint]) -> dict[str, int]:
         """Return where to fold to: the live checkpoint, or the head where there is none that holds."""
+        targets = {}
         for service, store in self._sources.items():
-            if service in live:
-                try:
+            try:
+                if service in live:
                     await verify_checkpoint(store, live[service])
-                    self._targeted[service] = max(live[service].position, self._reached[service].position)
-                    continue
-                except StoreRewound:
-                    pass
-            if service not in self._targeted:
-                # Where other channels are under way and this one has not begun, the live view is compared as it is.
-                begun = bool(live) and service not in live
-                self._targeted[service] = 0 if begun else (await store.head()).position
-        return dict(self._targeted)
+                    target = live[service].position
+                else:
+                    # Where other channels are under way and this one has not begun, the live view is compared as it is.
+                    target = 0 if live else (await store.head()).position
+            except StoreRewound:
+                target = (await store.head()).position
+            targets[service] = max(target, self._reached[service].position)
+        return targets
 
     def _positions(self) -> dict[str, int]:
         return {service: point.position for service, point in self._reached.items()}
@@ -159,16 +202,15 @@ class Rebuild:
         return await self._sources[service].read(after, min(PAGE, target - after)) if after < target else ()
 
     async def _take(self, building: Building, service: str, page: Sequence[Notification]) -> None:
-        if self._workspace.complete:
+        if self._careful is not None:
+            await self._careful.take(Page(service, self._reached[service].position, page[-1].id, page))
+        elif self._workspace.complete:
             # In slices: in between, the next page is taken off the socket, whose buffer holds a tenth of it.
             for start in range(0, len(page), _SLICE):
                 await asyncio.sleep(0)
                 self._folder.fold(self._workspace, service, page[start : start + _SLICE])
         else:
-            changes = self._folder.collect(service, page)
-            async with building.writing() as writer:
-                await self._workspace.fetch(writer, changes)
-            self._folder.apply(self._workspace, service, page, changes)
+            await self._update(building, service, page)
         last = page[-1]
         digest = hashlib.sha256(last.state).digest()
         self._reached[service] = Checkpoint(self._view.follower, service, last.id, digest)
@@ -179,9 +221,26 @@ class Rebuild:
             self._workspace.forget()
         self._report()
 
+    async def _update(self, building: Building, service: str, page: Sequence[Notification]) -> None:
+        """Fold a page over rows of which some were written and let go."""
+        outcomes, unknown = self._folder.gather(page)
+        if unknown is not None:
+            raise unknown
+        async with building.writing() as writer:
+            await self._workspace.fetch(writer, outcomes)
+        for record, outcome in zip(page, outcomes, strict=True):
+            if isinstance(outcome, Exception):
+                raise Poisoned(self._view.name, service, record.id) from outcome
+            try:
+                self._workspace.apply(outcome)
+            except Exception as error:
+                raise Poisoned(self._view.name, service, record.id) from error
+
     async def _flush(self, building: Building) -> None:
         async with building.writing() as writer:
             await self._workspace.write(writer)
+            if self._careful is not None:
+                self._parked = await writer.parked_count()
         self._workspace.written()
 
     def _report(self) -> None:

@@ -56,6 +56,7 @@ class QueryRoute:
 
     `handle(params, context)` raises NothingThere (404) or NotCaughtUp (503); waiting for `context.at_least` is its own.
     `path` may take a field with slashes in it by `{account:path}`. Field names in the URL are the model's names.
+    `api_key` tells whether an API key may ask: not for what is personal.
     """
 
     name: str
@@ -64,3 +65,4 @@ class QueryRoute:
     params: type[Params]
     handle: Callable[[Any, QueryContext], Awaitable[Answer]]
     summary: str = ""
+    api_key: bool = True

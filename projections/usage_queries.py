@@ -20,11 +20,12 @@ class Days(Listing):
 
 
 class Leases(Listing):
-    """All leases, or those of a project, a node or an owner."""
+    """All leases, or those of a project, a node or an owner; with `ending_after_ms` those that end after it."""
 
     project: Name | None = None
     node: Name | None = None
     owner: Name | None = None
+    ending_after_ms: Number | None = None
 
 
 class OneLease(Params):
@@ -48,6 +49,8 @@ def routes(reader: ViewReader) -> tuple[QueryRoute, ...]:
 
     async def leases(params: Leases, context: QueryContext) -> Answer:
         where = given(project=params.project, node=params.node, owner=params.owner)
+        if params.ending_after_ms is not None:
+            where = (*where, ("end_ms", ">", params.ending_after_ms))
         return await reader.page(VIEW, Select(LEASES, where), params, context, lease_body)
 
     async def lease(params: OneLease, context: QueryContext) -> Answer:

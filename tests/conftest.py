@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import platform
+import sys
 from collections.abc import Iterator
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
 
@@ -13,6 +15,27 @@ import pytest
 from psycopg.sql import SQL, Identifier
 
 ENGINE = pytest.StashKey[str]()
+RECURSION_LIMIT = sys.getrecursionlimit()
+
+
+def pytest_collection_finish() -> None:
+    """Set back what importing eth-account raised: the code under test runs under Python's own limit."""
+    sys.setrecursionlimit(RECURSION_LIMIT)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Tell the process that collects the results, where there is one, which engine this worker used."""
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["engine"] = session.config.stash.get(ENGINE, "")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Keep what a worker told; all of them use the same engine, each an instance of its own."""
+    engine = getattr(node, "workeroutput", {}).get("engine")
+    if engine:
+        node.config.stash[ENGINE] = engine
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

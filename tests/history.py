@@ -12,7 +12,7 @@ from eventsourcing.persistence import StoredEvent
 
 from events import metering, registry, treasury
 from events.envelope import Draft, Fact, encode_data, fact_id, open_record, seal_record, time_text
-from events.registry_terms import PublicKey
+from events.registry_terms import PublicKey, Wallet
 from events.store import Store
 
 NOW_US = 1_760_000_000_000_000
@@ -79,6 +79,10 @@ def service_of(entry: Entry) -> str:
 
 def joined(number: int, handle: str) -> Entry:
     return member(number), registry.MemberRegistered(member(number), handle, "human", KEY)
+
+
+def wallet(number: int) -> Wallet:
+    return Wallet(f"0x{number:040x}", "{}")
 
 
 def registered(number: int, owner: int) -> Entry:
@@ -236,6 +240,11 @@ def a_community(draw: Random, steps: int) -> Iterator[Entry]:
                 (node(number), registry.NodeWindowStated(node(number), registry.Window(step % 24, 24), "a.b.c")),
                 (node(number), registry.KeyRotated(node(number), "old", PublicKey(f"kid-{step}", "y" * 43), "a", "b")),
                 (member(number), registry.KeyRotated(member(number), "old", PublicKey(f"k{step}", "z" * 43), "a", "b")),
+                (member(number), registry.WalletLinked(member(number), wallet(step), "a.b.c")),
+                (member(number), registry.WalletRotated(member(number), "0xold", wallet(step), "a")),
+                (member(number), registry.WalletUnlinked(member(number), wallet(step).address, "a.b.c")),
+                (member(number), registry.ProfileSealed(member(number), {"name": f"sealed-{step}"}, "a.b.c")),
+                (member(number), registry.SubjectErased(member(number), "a.b.c")),
                 ("book/COMPUTE", treasury.AccountClosed(f"epoch/{epoch}")),
                 late_paid(epoch, number),
                 ("book/COMPUTE", treasury.LateReserveReleased(epoch, (posting("late-reserve/1", "pool/x", 3),))),

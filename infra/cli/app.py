@@ -6,16 +6,20 @@ import sys
 
 import typer
 
+from infra.cli.agent import agent
+from infra.cli.backup import backup, restore
 from infra.cli.bench import bench
 from infra.cli.demo import demo
 from infra.cli.doctor import doctor
 from infra.cli.genesis import genesis
 from infra.cli.keys import keys
+from infra.cli.keystore import keystore
+from infra.cli.migrate import migrate
 from infra.cli.openb import openb
 from infra.cli.output import EXIT_INTERRUPTED, EXIT_REFUSED, say
 from infra.cli.schemas import schemas
 from infra.cli.up import child, up
-from infra.cli.views import lag, rebuild
+from infra.cli.views import lag, rebuild, views
 from infra.errors import explained
 
 app = typer.Typer(
@@ -30,14 +34,20 @@ app.command()(up)
 app.command(hidden=True)(child)
 app.command()(demo)
 app.command()(genesis)
+app.add_typer(agent, name="agent")
 app.add_typer(importers, name="import")
 importers.command("openb")(openb)
 app.command()(rebuild)
 app.command()(lag)
-app.command()(keys)
+app.add_typer(views, name="views")
+app.add_typer(keys, name="keys")
+app.add_typer(keystore, name="keystore")
 app.command()(schemas)
 app.command()(bench)
 app.command()(doctor)
+app.command()(backup)
+app.command()(restore)
+app.command()(migrate)
 
 
 def main() -> None:

@@ -9,9 +9,11 @@ import msgspec
 import typer
 
 from infra.cli.output import EXIT_INTERRUPTED, emit_json, pairs, say, steps, table
-from infra.cli.up import announce, finished, first_of, run_until_signalled, start_logging
+from infra.cli.up import announce, finished, first_of, run_until_signalled
+from infra.demo.live import live_node
 from infra.demo.play import Proofs, play, prove
 from infra.local import database, local_url, processes
+from infra.logs import start_logging
 from infra.openb.report import Report
 from infra.platform import CHILDREN, open_platform
 from infra.settings import Settings, read_settings
@@ -24,7 +26,7 @@ def demo(
 ) -> None:
     """Found the shipped community, let a day of its history happen, and print what was proved."""
     settings = read_settings()
-    start_logging(settings)
+    start_logging(settings, "demo")
     played = False
 
     async def work(stop: asyncio.Event) -> None:
@@ -33,7 +35,8 @@ def demo(
             played = await finished(stop, asyncio.create_task(_tell(settings, json=json)))
             if played and serve:
                 announce(settings, json=False)
-                await first_of(stop, running)
+                async with live_node(settings, say):
+                    await first_of(stop, running)
 
     run_until_signalled(work)
     if not played:

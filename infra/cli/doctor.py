@@ -20,7 +20,9 @@ def doctor(*, json: Annotated[bool, typer.Option("--json", help="One JSON object
     if json:
         emit_json({"sound": not broken, "checks": msgspec.to_builtins(checks)})
     else:
-        table("doctor", ("check", "verdict", "detail"), [(c.name, c.verdict, c.detail) for c in checks])
+        table(
+            "doctor", ("check", "verdict", "seen", "what to do"), [(c.name, c.verdict, c.detail, c.fix) for c in checks]
+        )
     if broken:
         raise typer.Exit(EXIT_REFUSED)
 

@@ -16,7 +16,8 @@ from events.catalog import UpgradeNeeded
 from events.store import StoreError, StoreFull, StoreUnavailable
 from infra.cli.output import emit_json, fail, say
 from infra.keys import KeyFileRefused
-from infra.local import database, local_url, processes, ready, refuse_a_taken_port
+from infra.local import database, local_url, processes, ready, refuse_a_full_disk, refuse_a_taken_port
+from infra.logs import noted, start_logging
 from infra.platform import CHILDREN, ROLES, open_platform, run_roles
 from infra.serving import serve_http
 from infra.settings import Settings, read_settings
@@ -36,13 +37,14 @@ def up(
     if unknown := sorted(set(chosen) - set(ROLES)):
         fail(f"unknown role {unknown[0]!r}", f"there are {', '.join(ROLES)}")
     settings = read_settings()
-    start_logging(settings)
+    start_logging(settings, "up" if single or roles else "supervisor")
+    tell = noted(say)
 
     async def work(stop: asyncio.Event) -> None:
         if single or roles:
             await _in_this_process(settings, chosen, stop, json=json)
             return
-        async with processes(settings, CHILDREN, say, stop=stop) as running:
+        async with processes(settings, CHILDREN, tell, stop=stop) as running:
             if stop.is_set():
                 return
             announce(settings, json=json)
@@ -54,7 +56,7 @@ def up(
 def child(roles: list[str]) -> None:
     """Run some roles as a child of `commons up`; ends when the supervisor's end of stdin closes."""
     settings = read_settings()
-    start_logging(settings)
+    start_logging(settings, "-".join(roles))
 
     async def work(stop: asyncio.Event) -> None:
         asyncio.get_running_loop().add_reader(sys.stdin.fileno(), lambda: _when_closed(stop))
@@ -126,16 +128,8 @@ def run_until_signalled(work: Callable[[asyncio.Event], Coroutine[Any, Any, None
     uvloop.run(main())
 
 
-def start_logging(settings: Settings) -> None:
-    """Log to stderr at the level of the settings."""
-    logging.basicConfig(
-        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
-    )
-    # The driver prints a trace at each try while the database is away; the platform says so once.
-    logging.getLogger("asyncpg.pool").setLevel(logging.ERROR)
-
-
 async def _in_this_process(settings: Settings, roles: Sequence[str], stop: asyncio.Event, *, json: bool) -> None:
+    refuse_a_full_disk(settings)
     if "http" in roles:
         refuse_a_taken_port(settings.host, settings.port)
     async with database(settings, say, borrow=False) as dsn:

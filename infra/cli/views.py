@@ -1,28 +1,35 @@
-"""`commons rebuild` and `commons lag`: what the read side stands on, and how far it is."""
+"""`commons rebuild`, `commons lag` and `commons views`: what the read side stands on, and how far it is."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import msgspec
 import typer
 
-from infra.cli.output import EXIT_REFUSED, emit_json, fail, progress, table
+from infra.cli.output import EXIT_REFUSED, emit_json, fail, progress, say, table
 from infra.cli.session import with_platform
 from infra.platform import Platform
 from projections.lag import Lag, PolicyPlace
 from projections.lag import lag as measure
 from projections.rebuild import Progress, Rebuild, RebuildReport
+from projections.repair import Repair, RepairReport
+from projections.store import Parked
 from projections.view import View
+from services.registry.erasing import FOLLOWER, SOURCE
+
+views = typer.Typer(help="Look at facts that views could not fold, and fold them again.", no_args_is_help=True)
 
 
 def rebuild(
     names: Annotated[list[str] | None, typer.Argument(metavar="VIEW...", help="Which views; all when none.")] = None,
     *,
+    check: Annotated[bool, typer.Option("--check", help="Compare only; the live view stays as it is.")] = False,
     json: Annotated[bool, typer.Option("--json", help="One JSON object with a report per view.")] = False,
 ) -> None:
     """Rebuild views from the facts alone, and compare them with the live ones at the same positions."""
-    reports = with_platform(lambda platform: _rebuild_all(platform, names or [], quiet=json))
+    reports = with_platform(lambda platform: _rebuild_all(platform, names or [], check=check, quiet=json))
     if json:
         emit_json({"views": msgspec.to_builtins(reports)})
     else:
@@ -30,32 +37,88 @@ def rebuild(
             (report.view, f"{report.facts:,}", f"{report.seconds:.2f}", report.hash_after[:16], _verdict(report))
             for report in reports
         ]
-        table("rebuilt views", ("view", "facts", "seconds", "hash", "against the live view"), rows)
+        title = "checked views" if check else "rebuilt views"
+        table(title, ("view", "facts", "seconds", "hash", "against the live view"), rows)
+        for report in reports:
+            for each in report.differences:
+                live, rebuilt = each.live or "no row", each.rebuilt or "no row"
+                say(f"{report.view}.{each.table}: live {live}; from the facts {rebuilt}")
     if any(report.hash_before and not report.equal for report in reports):
         raise typer.Exit(EXIT_REFUSED)
 
 
 def _verdict(report: RebuildReport) -> str:
+    parked = f"; {report.parked:,} facts parked" if report.parked else ""
     if not report.hash_before:
-        return "there was none"
-    return "equal" if report.equal else "DIFFERENT; the rebuilt one is live now"
+        return f"there was none{parked}"
+    if report.equal:
+        return f"equal{parked}"
+    return f"DIFFERENT{'; the rebuilt one is live now' if report.swapped else ''}{parked}"
 
 
-async def _rebuild_all(platform: Platform, names: list[str], *, quiet: bool) -> list[RebuildReport]:
+async def _rebuild_all(platform: Platform, names: list[str], *, check: bool, quiet: bool) -> list[RebuildReport]:
+    return [await _rebuild(platform, view, check=check, quiet=quiet) for view in _named(platform, names)]
+
+
+def _named(platform: Platform, names: list[str]) -> list[View]:
+    """Return the views of these names, all when there are none."""
     known = {view.name: view for view in platform.views}
     if unknown := [name for name in names if name not in known]:
         fail(f"there is no view {unknown[0]!r}", f"there are {', '.join(known)}")
-    return [await _rebuild(platform, known[name], quiet=quiet) for name in names or known]
+    return [known[name] for name in names or known]
 
 
-async def _rebuild(platform: Platform, view: View, *, quiet: bool) -> RebuildReport:
+async def _rebuild(platform: Platform, view: View, *, check: bool, quiet: bool) -> RebuildReport:
     with progress(quiet=quiet) as display:
-        task = display.add_task(f"rebuild {view.name}", total=None)
+        task = display.add_task(f"{'check' if check else 'rebuild'} {view.name}", total=None)
 
         def tell(step: Progress) -> None:
             display.update(task, completed=step.done, total=step.total)
 
-        return await Rebuild(view, platform.view_store, platform.stores, platform.catalog, tell).run()
+        work = Rebuild(view, platform.view_store, platform.stores, platform.catalog, tell)
+        return await (work.check() if check else work.run())
+
+
+@views.command("parked")
+def parked(*, json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False) -> None:
+    """Show the streams of which views have parked facts, and why."""
+    alarms = with_platform(lambda platform: platform.view_store.alarms())
+    if json:
+        emit_json({"alarms": msgspec.to_builtins(alarms)})
+        return
+    _show(alarms)
+
+
+def _show(alarms: Sequence[Parked]) -> None:
+    rows = [(each.follower, each.service, each.stream, each.position, each.type, each.error) for each in alarms]
+    table("parked facts", ("view", "service", "stream", "from position", "type", "error"), rows)
+
+
+@views.command("repair")
+def repair(
+    names: Annotated[list[str] | None, typer.Argument(metavar="VIEW...", help="Which views; all when none.")] = None,
+    *,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object with a report per view.")] = False,
+) -> None:
+    """Fold parked facts again, in order; exit status 1 when some still cannot be folded."""
+    reports = with_platform(lambda platform: _repair_all(platform, names or []))
+    if json:
+        emit_json({"views": msgspec.to_builtins(reports)})
+    else:
+        rows = [(report.view, f"{report.folded:,}", f"{report.parked:,}") for report in reports]
+        table("repaired views", ("view", "folded", "still parked"), rows)
+        if alarms := [alarm for report in reports for alarm in report.alarms]:
+            _show(alarms)
+    if any(report.parked for report in reports):
+        raise typer.Exit(EXIT_REFUSED)
+
+
+async def _repair_all(platform: Platform, names: list[str]) -> list[RepairReport]:
+    return [
+        await Repair(view, platform.view_store, platform.stores, platform.catalog).run()
+        for view in _named(platform, names)
+        if names or await platform.view_store.stands(view)
+    ]
 
 
 def lag(
@@ -66,8 +129,10 @@ def lag(
     if json:
         emit_json({"followers": msgspec.to_builtins(rows)})
         return
-    columns = ("follower", "channel", "position", "head", "behind")
-    table("followers", columns, [(r.follower, r.channel, r.position, r.head, r.behind) for r in rows])
+    columns = ("follower", "channel", "position", "head", "behind", "parked")
+    table("followers", columns, [(r.follower, r.channel, r.position, r.head, r.behind, r.parked) for r in rows])
+    if any(row.parked for row in rows):
+        say("Some views have parked facts: see 'commons views parked'.")
 
 
 async def followers(platform: Platform) -> list[Lag]:
@@ -77,4 +142,5 @@ async def followers(platform: Platform) -> list[Lag]:
         for name, service in platform.services.items()
         for policy in service.policies
     ]
+    policies.append(PolicyPlace(SOURCE, FOLLOWER.removeprefix("policy/"), SOURCE))
     return await measure(platform.stores, platform.views, platform.view_store, policies)

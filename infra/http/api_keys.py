@@ -1,4 +1,7 @@
-"""API keys: `Authorization: Bearer ck_<key id>_<secret>`. They read, and command only what moves nothing."""
+"""Bearer tokens, and among them API keys: `Authorization: Bearer ck_<key id>_<secret>`.
+
+An API key reads, and commands only what moves nothing. Every other token has to be a session's.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +18,21 @@ _NOBODY = "0" * 64
 """Compared against when no such key exists, so that the time taken does not tell."""
 
 
-def api_key_owner(authorization: str, directory: Directory, now_ms: int) -> str:
-    """Return the member whose API key this is; raises UnknownKey (it may only be too new), AuthenticationFailed."""
+def bearer_token(authorization: str) -> str:
+    """Return the token of an Authorization header; raises AuthenticationFailed for another scheme."""
     scheme, _, token = authorization.partition(" ")
-    if scheme.lower() != _SCHEME or not token.startswith(_PREFIX):
-        raise AuthenticationFailed("the Authorization header is 'Bearer ck_<key id>_<secret>'")
+    if scheme.lower() != _SCHEME or not token:
+        raise AuthenticationFailed("the Authorization header is 'Bearer' with an API key (ck_...) or a session token")
+    return token
+
+
+def is_api_key(token: str) -> bool:
+    """Tell an API key from a session's token."""
+    return token.startswith(_PREFIX)
+
+
+def api_key_owner(token: str, directory: Directory, now_ms: int) -> str:
+    """Return the member whose API key this is; raises UnknownKey (it may only be too new), AuthenticationFailed."""
     key_id, _, secret = token.removeprefix(_PREFIX).partition("_")
     key = directory.api_keys.get(key_id)
     stated = hashlib.sha256(secret.encode()).hexdigest()

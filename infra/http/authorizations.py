@@ -1,7 +1,7 @@
-"""The caller's own signature over a command: `{"jws": "..."}` (DESIGN 8), made and read.
+"""The caller's own signature over a command (DESIGN 8), made and read: `{"jws": "..."}` or `{"eip712": {...}}`.
 
-The JWS goes into the fact, so anyone can check later that the actor wanted exactly this. Its nonce is the command id:
-one authorization takes effect at most once, whoever sends it again.
+It goes into the fact, so anyone can check later that the actor wanted exactly this. Its nonce is the command id: one
+authorization takes effect at most once, whoever sends it again.
 """
 
 from __future__ import annotations
@@ -15,20 +15,28 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from infra.http.authentication import Who, signing_key
-from services.kernel.errors import AuthenticationFailed, InvalidField, MalformedRequest
-from services.kernel.jws import Jws, parse_jws, sign_jws
+from services.kernel.eip712 import DOMAIN, domain_type
+from services.kernel.errors import AuthenticationFailed, InvalidField, MalformedRequest, PermissionDenied
+from services.kernel.ethereum import recover
+from services.kernel.jws import parse_jws, sign_jws
+from services.kernel.routes import CommandRoute
+from services.kernel.sessions import wallet_member
 from services.kernel.strict_json import parse_json
+from services.kernel.typed_commands import command_types, digest, read_body, signed_text, wallet_domain
 
 MAX_COMMAND_ID: Final = 128
 
 _PAYLOAD: Final = frozenset({"command", "genesis", "nonce", "body"})
+_TYPED: Final = frozenset({"types", "primaryType", "domain", "message", "signature"})
 
 
 @dataclass(frozen=True, slots=True)
 class Authorization:
-    """A JWS that verified: the command's body as bytes, and the nonce that names the command."""
+    """A signature that verified: its text for the fact, whose it is, what was signed, the command's nonce and body."""
 
-    jws: Jws
+    text: str
+    signer: str
+    payload: bytes
     nonce: str
     body: bytes
 
@@ -50,15 +58,49 @@ def authorize(
     return {"jws": sign_jws(private, kid, msgspec.json.encode(payload))}
 
 
-def read_authorization(parsed: Any, who: Who, command_name: str) -> Authorization:
+def read_authorization(parsed: Any, who: Who, route: CommandRoute) -> Authorization:
     """Return the caller's authorization of this very command.
 
-    Raises InvalidField for a body that is not `{"jws": text}`, AuthenticationFailed for a JWS that is not the
-    caller's, not of this command or of another community, MalformedRequest for a payload that is no strict JSON.
+    Raises InvalidField for a body that is neither `{"jws": text}` nor `{"eip712": object}` (PermissionDenied when a
+    session sends it: a token alone moves nothing), AuthenticationFailed for a signature that is not the caller's, not
+    of this command or of another community, MalformedRequest for a payload that is no strict JSON.
     """
-    if not isinstance(parsed, dict) or set(parsed) != {"jws"} or not isinstance(parsed["jws"], str):
-        raise InvalidField('the body must be {"jws": "<compact JWS>"} and nothing else')
-    jws = parse_jws(parsed["jws"])
+    if isinstance(parsed, dict) and set(parsed) == {"eip712"} and isinstance(parsed["eip712"], dict):
+        return _read_typed(parsed["eip712"], who, route)
+    if isinstance(parsed, dict) and set(parsed) == {"jws"} and isinstance(parsed["jws"], str):
+        return _read_jws(parsed["jws"], who, route.name)
+    if who.means == "session":
+        raise PermissionDenied(f"a session alone cannot do this: {route.name} must be signed by your wallet (EIP-712)")
+    raise InvalidField('the body must be {"jws": "<compact JWS>"} or {"eip712": {...}} and nothing else')
+
+
+def _read_typed(signed: dict[str, Any], who: Who, route: CommandRoute) -> Authorization:
+    if set(signed) != _TYPED or not isinstance(signed["message"], dict) or not isinstance(signed["signature"], str):
+        raise InvalidField(f"/eip712: signed typed data has exactly the members {' '.join(sorted(_TYPED))}")
+    message, domain = signed["message"], wallet_domain(who.directory)
+    if signed["primaryType"] != route.name:
+        raise AuthenticationFailed(f"the authorization is for another command than {route.name}")
+    if signed["domain"] != domain:
+        raise AuthenticationFailed(
+            "the authorization is for another community, chain or contract: see the domain", domain=domain
+        )
+    nonce = message.get("nonce")
+    if not isinstance(nonce, str):
+        raise InvalidField("/eip712/message/nonce: the nonce of a signed command is a text")
+    body = read_body(route.body, message)
+    types = {DOMAIN: domain_type(domain), **command_types(route.name, route.body, message)}
+    if signed["types"] != types:
+        raise InvalidField("/eip712/types: these are not the types of this message", types=types)
+    data = {"types": types, "primaryType": route.name, "domain": domain, "message": message}
+    address = recover(digest(data), signed["signature"])
+    if wallet_member(who.directory, address) != who.actor:
+        raise AuthenticationFailed("the authorization is signed with another one's wallet", address=address)
+    text, payload = signed_text(data, signed["signature"]), msgspec.json.encode(message, order="sorted")
+    return Authorization(text, address, payload, check_command_id(nonce), msgspec.json.encode(body))
+
+
+def _read_jws(text: str, who: Who, command_name: str) -> Authorization:
+    jws = parse_jws(text)
     public = signing_key(who.directory, jws.kid)
     if who.directory.keys[jws.kid].subject != who.actor:
         raise AuthenticationFailed("the authorization is signed with another one's key", kid=jws.kid[:64])
@@ -73,7 +115,8 @@ def read_authorization(parsed: Any, who: Who, command_name: str) -> Authorizatio
     nonce = payload["nonce"]
     if not isinstance(nonce, str):
         raise InvalidField("the nonce of a signed command is a text")
-    return Authorization(jws, check_command_id(nonce), msgspec.json.encode(payload["body"]))
+    body = msgspec.json.encode(payload["body"])
+    return Authorization(jws.text, jws.kid, jws.payload, check_command_id(nonce), body)
 
 
 def check_command_id(text: str) -> str:

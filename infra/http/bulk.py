@@ -80,7 +80,7 @@ async def _read(route: BulkRoute, elements: list[str], caller: Caller) -> list[I
 async def _submit(
     parts: Parts, service: str, who: Who, items: list[Item | CommonsError]
 ) -> list[Accepted | CommonsError]:
-    actor, kid = who.actor or "", who.signed.kid if who.signed else None
+    actor, kid = who.actor or "", who.kid
 
     async def one(item: Item | CommonsError) -> Accepted | CommonsError:
         if isinstance(item, CommonsError):

@@ -125,7 +125,7 @@ class SignedClient:
 
         Raises httpx.TransportError when the server stays unreachable.
         """
-        own = isinstance(body, Mapping) and set(body) == {"jws"}
+        own = isinstance(body, Mapping) and set(body) in ({"jws"}, {"eip712"})
         key = idempotency_key or (None if own else secrets.token_hex(16))
         return await self.send("POST", path, body=msgspec.json.encode(body), idempotency_key=key)
 

@@ -14,16 +14,17 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 
 from events.values import ValueRefused, identifier
-from infra.http.answers import accepted, refused
+from infra.http.answers import accepted, json_answer, refused
 from infra.http.authentication import Who
 from infra.http.authorizations import Authorization, check_command_id, read_authorization
 from infra.http.incoming import Incoming, read_body, read_head
 from infra.http.parts import Parts
 from services.kernel.appender import Accepted
+from services.kernel.decider import Command
 from services.kernel.errors import InvalidField, Unavailable
 from services.kernel.group import Request
 from services.kernel.roles import ANYONE
-from services.kernel.routes import Body, Caller, CommandRoute
+from services.kernel.routes import Body, Caller, CommandRoute, WorkingRoute
 from services.kernel.strict_json import parse_json
 
 Endpoint = Callable[[HttpRequest], Awaitable[Response]]
@@ -40,8 +41,27 @@ def command_endpoint(parts: Parts, service: str, route: CommandRoute) -> Endpoin
             body = await read_body(request, incoming, parts.settings.command_bytes, parts.settings.body_seconds)
             incoming = replace(incoming, body=body)
             who = await parts.admit(incoming, route.permission, "commands", api_key=route.api_key)
-            outcome = await submit(parts, service, _read(route, who, incoming, body))
+            outcome = await submit(parts, service, await _read(route, who, incoming, body))
             return accepted(parts, service, incoming, who, outcome)
+        except Exception as error:  # noqa: BLE001 - every error has an answer, and the answer is signed
+            return refused(parts, service, incoming, who, error)
+
+    return endpoint
+
+
+def working_endpoint(parts: Parts, service: str, route: WorkingRoute) -> Endpoint:
+    """Return what serves a route that becomes no fact: admitted and read like a command, answered at once."""
+
+    async def endpoint(request: HttpRequest) -> Response:
+        incoming: Incoming | None = None
+        who: Who | None = None
+        try:
+            incoming = read_head(request, parts.settings.public_url)
+            body = await read_body(request, incoming, parts.settings.command_bytes, parts.settings.body_seconds)
+            incoming = replace(incoming, body=body)
+            who = await parts.admit(incoming, route.permission, "commands", api_key=False)
+            parse_json(body)
+            return json_answer(await route.answer(read_model(route.body, body), caller_of(who)))
         except Exception as error:  # noqa: BLE001 - every error has an answer, and the answer is signed
             return refused(parts, service, incoming, who, error)
 
@@ -58,27 +78,31 @@ async def submit(parts: Parts, service: str, request: Request) -> Accepted:
     return outcome
 
 
-def _read(route: CommandRoute, who: Who, incoming: Incoming, raw: bytes) -> Request:
+async def _read(route: CommandRoute, who: Who, incoming: Incoming, raw: bytes) -> Request:
     parsed = parse_json(raw)
     signed: Authorization | None = None
     if route.own_signature:
-        signed = read_authorization(parsed, who, route.name)
+        signed = read_authorization(parsed, who, route)
         raw = signed.body
     body = read_model(route.body, raw)
     caller = caller_of(who, signed)
     try:
-        command = route.command(body, caller)
+        made = route.command(body, caller)
+        command = made if isinstance(made, Command) else await made
     except ValueRefused as error:
         raise InvalidField(str(error)) from error
     identity = command_id(who, incoming, signed)
-    return Request(command, caller.actor, identity, canonical(route.path, body), kid=caller.kid)
+    input_key = await route.input_key(caller) if route.input_key else None
+    # The key under the command's own signature is the one that must still live under the lock.
+    kid = caller.signer or caller.kid
+    return Request(command, caller.actor, identity, canonical(route.path, body), kid=kid, input_key=input_key)
 
 
 def caller_of(who: Who, signed: Authorization | None = None) -> Caller:
     """Return what a route's function may know of who asks."""
-    kid = who.signed.kid if who.signed else None
-    jws = signed.jws if signed else None
-    return Caller(who.actor or ANYONE, kid, who.directory, jws.text if jws else None, jws.payload if jws else None)
+    if signed is None:
+        return Caller(who.actor or ANYONE, who.kid, who.directory)
+    return Caller(who.actor or ANYONE, who.kid, who.directory, signed.text, signed.payload, signed.signer)
 
 
 def command_id(who: Who, incoming: Incoming, signed: Authorization | None) -> str:

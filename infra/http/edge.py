@@ -14,19 +14,21 @@ from starlette.responses import Response
 
 from infra.http.answers import json_answer, problem_answer
 from infra.http.bulk import bulk_endpoint
-from infra.http.commands import Endpoint, command_endpoint
-from infra.http.openapi import command_operation, components, query_operation
+from infra.http.commands import Endpoint, command_endpoint, working_endpoint
+from infra.http.openapi import command_operation, components, query_operation, session_operation
 from infra.http.parts import Parts
 from infra.http.queries import query_endpoint
+from infra.http.sessions import session_endpoints
 from projections.routes import QueryRoute
 from services.kernel.problems import plain_problem, problem
 from services.kernel.roles import ROLES, Permission
-from services.kernel.routes import BulkRoute, Route
+from services.kernel.routes import BulkRoute, Route, WorkingRoute
 
 INDEX_PATH: Final = "/"
 OPENAPI_PATH: Final = "/v1/openapi.json"
 LIVE_PATH: Final = "/health/live"
 READY_PATH: Final = "/health/ready"
+KEYS_PATH: Final = "/v1/keys"
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -38,10 +40,13 @@ def build_app(
     commands: Mapping[str, Sequence[Route]],
     queries: Iterable[QueryRoute] = (),
     *,
+    keys: Callable[[], Mapping[str, Any]] = dict,
     title: str = "Compute Commons",
     version: str = "1",
 ) -> FastAPI:
     """Return the application: `commands` by service name, `queries`, health and the OpenAPI document.
+
+    `keys()` is the JWK set (RFC 7517) that acknowledgements are verified with, retired keys included.
 
     Asserts that every permission is listed in `roles.ROLES`, that no path stands twice and that each service with
     routes has an appender.
@@ -53,15 +58,27 @@ def build_app(
     for service, routes in commands.items():
         assert service in parts.appenders, service
         for route in routes:
-            serve = bulk_endpoint if isinstance(route, BulkRoute) else command_endpoint
-            endpoint = serve(parts, service, route)  # type: ignore[arg-type] # chosen by the route's own type
+            endpoint = _served(parts, service, route)
             _add(app, "POST", route.path, route.permission, endpoint, command_operation(route, service))
     for query in queries:
         permission = cast("Permission", query.permission)
         endpoint = query_endpoint(parts, query, permission)
         _add(app, "GET", query.path, permission, endpoint, query_operation(query))
-    _add_own(app, parts, queries, components((route for routes in commands.values() for route in routes), queries))
+    signing_in = session_endpoints(parts)
+    for name, path, body, endpoint in signing_in:
+        _add(app, "POST", path, "public", endpoint, session_operation(name, body))
+    bodies = [route.body for routes in commands.values() for route in routes if not isinstance(route, BulkRoute)]
+    _add(app, "GET", KEYS_PATH, "public", _keys_endpoint(keys), None)
+    _add_own(app, parts, queries, components([*bodies, *(body for _, _, body, _ in signing_in)], queries))
     return app
+
+
+def _served(parts: Parts, service: str, route: Route) -> Endpoint:
+    if isinstance(route, BulkRoute):
+        return bulk_endpoint(parts, service, route)
+    if isinstance(route, WorkingRoute):
+        return working_endpoint(parts, service, route)
+    return command_endpoint(parts, service, route)
 
 
 def permissions(app: FastAPI) -> Mapping[tuple[str, str], str | None]:
@@ -90,6 +107,13 @@ def _add(
     )
 
 
+def _keys_endpoint(keys: Callable[[], Mapping[str, Any]]) -> Endpoint:
+    async def published(_request: Request) -> Response:
+        return json_answer(keys())
+
+    return published
+
+
 def _add_own(app: FastAPI, parts: Parts, queries: Sequence[QueryRoute], shared: dict[str, Any]) -> None:
     generate: Callable[[], dict[str, Any]] = app.openapi
 
@@ -112,7 +136,8 @@ def _add_own(app: FastAPI, parts: Parts, queries: Sequence[QueryRoute], shared: 
     async def ready(_request: Request) -> Response:
         missing = list(await parts.ready())
         if not missing:
-            return json_answer({"status": "ready"})
+            warnings = list(await parts.warnings())
+            return json_answer({"status": "ready"} | ({"warnings": warnings} if warnings else {}))
         found = plain_problem(503, "not-ready", "Not ready", "; ".join(missing))
         return problem_answer(found, {"Retry-After": "1"})
 

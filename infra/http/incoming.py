@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from starlette.requests import Request
@@ -34,7 +34,7 @@ class Incoming:
 
     method: str
     target_uri: str
-    headers: dict[str, str]
+    headers: dict[str, str] = field(repr=False)  # an Authorization header is a secret
     address: str
     body: bytes | None
 

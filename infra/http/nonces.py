@@ -10,6 +10,7 @@ import asyncpg  # type: ignore[import-untyped]
 
 from events.store import StoreUnavailable
 from infra.postgres.pool import translated
+from infra.postgres.schema import making
 
 PRUNE_EVERY_MS: Final = 10_000
 KEEP_MS: Final = 60_000
@@ -25,8 +26,6 @@ CREATE TABLE IF NOT EXISTS edge.nonces (
 );
 CREATE INDEX IF NOT EXISTS nonces_expires_idx ON edge.nonces (expires_ms);
 """
-_LOCK: Final = 6_204_770_113
-"""Advisory lock under which the table is made: several processes may start at once."""
 _TAKE: Final = """
 INSERT INTO edge.nonces (kid, nonce, expires_ms)
 SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[])
@@ -130,7 +129,6 @@ async def open_nonces(dsn: str, now_ms: Callable[[], int]) -> PostgresNonces:
         pool = await asyncpg.create_pool(
             dsn, min_size=1, max_size=2, timeout=10, command_timeout=30, server_settings=settings
         )
-        async with pool.acquire() as connection, connection.transaction():
-            await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
+        async with pool.acquire() as connection, making(connection, "edge"):
             await connection.execute(_DDL)
     return PostgresNonces(pool, now_ms)

@@ -13,11 +13,12 @@ from infra.http.authorizations import MAX_COMMAND_ID
 from infra.http.incoming import JSON
 from projections.routes import QueryRoute
 from services.kernel.problems import MEDIA_TYPE
-from services.kernel.routes import BulkRoute, CommandRoute, Route
+from services.kernel.routes import BulkRoute, CommandRoute, Route, WorkingRoute
 
 _REF: Final = "#/components/schemas/{model}"
 
 _SIGNED: Final[dict[str, list[str]]] = {"signature": []}
+_SESSION: Final[dict[str, list[str]]] = {"session": []}
 _KEYED: Final[dict[str, list[str]]] = {"apiKey": []}
 
 SECURITY_SCHEMES: Final = {
@@ -30,6 +31,11 @@ SECURITY_SCHEMES: Final = {
             "@target-uri); idempotency-key may be covered too. Parameters: created expires nonce keyid alg, at most "
             "300 s from created to expires. keyid is the RFC 7638 thumbprint of the key."
         ),
+    },
+    "session": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "A token of 15 minutes from POST /v1/sessions (EIP-4361). It signs no command that asks for it.",
     },
     "apiKey": {"type": "http", "scheme": "bearer", "description": "ck_<key id>_<secret>"},
 }
@@ -61,6 +67,23 @@ _JWS: Final = {
         }
     },
 }
+_EIP712: Final = {
+    "type": "object",
+    "required": ["eip712"],
+    "additionalProperties": False,
+    "properties": {
+        "eip712": {
+            "type": "object",
+            "required": ["types", "primaryType", "domain", "message", "signature"],
+            "description": (
+                "What eth_signTypedData_v4 was given, with the wallet's `signature` (65 bytes, low s, v 27 or 28). "
+                "primaryType is the command's name; the message holds `nonce`, which names the command, and every "
+                "field of x-signed-body that is set: texts are string, integers int64, booleans bool, nested objects "
+                "structs, mappings arrays of Entry(string name,string value) sorted by name."
+            ),
+        }
+    },
+}
 _COMMAND_ANSWER: Final = {
     "type": "object",
     "required": ["position", "first"],
@@ -73,7 +96,7 @@ _QUERY_PROBLEMS: Final = (400, 401, 403, 404, 422, 429, 500, 503)
 
 
 def command_operation(route: Route, service: str) -> dict[str, Any]:
-    """Return the operation object of a command or bulk route."""
+    """Return the operation object of a command, bulk or working route."""
     operation = _operation(route.name, service, route.permission, route.summary)
     if isinstance(route, BulkRoute):
         body: Mapping[str, Any] = {
@@ -83,16 +106,30 @@ def command_operation(route: Route, service: str) -> dict[str, Any]:
             "items": _plain_texts({"type": "string", "maxLength": route.element_bytes}),
         }
         answer: Mapping[str, Any] = _BULK_ANSWER
+    elif isinstance(route, WorkingRoute):
+        body, answer = {"$ref": _REF.format(model=route.body.__name__)}, {"type": "object"}
     else:
         body, answer = _body(route), _COMMAND_ANSWER
         operation["parameters"] = [_header("Idempotency-Key", "Names the command", MAX_COMMAND_ID)]
         if route.own_signature:
             operation["x-signed-body"] = {"$ref": _REF.format(model=route.body.__name__)}
-    operation["security"] = [_SIGNED, _KEYED] if isinstance(route, CommandRoute) and route.api_key else [_SIGNED]
+    operation["security"] = [_SIGNED, _SESSION]
+    if isinstance(route, CommandRoute) and route.api_key:
+        operation["security"].append(_KEYED)
     if route.permission == "public":
         operation["security"] = [{}, *operation["security"]]
     operation["requestBody"] = {"required": True, "content": {JSON: {"schema": body}}}
     operation["responses"] = _responses(answer, _COMMAND_PROBLEMS)
+    return operation
+
+
+def session_operation(name: str, body: type[pydantic.BaseModel]) -> dict[str, Any]:
+    """Return the operation object of a route of signing in: open to anyone, its answer no fact."""
+    operation = _operation(name, "sessions", "public", "Sign in with a wallet (EIP-4361)")
+    schema = {"$ref": _REF.format(model=body.__name__)}
+    operation["security"] = [{}]
+    operation["requestBody"] = {"required": True, "content": {JSON: {"schema": schema}}}
+    operation["responses"] = _responses({"type": "object"}, (400, 401, 413, 415, 422, 429, 500, 503))
     return operation
 
 
@@ -112,17 +149,16 @@ def query_operation(route: QueryRoute) -> dict[str, Any]:
         for name, field in schema.get("properties", {}).items()
     ]
     operation["parameters"].append(_header("Commons-At-Least", "Positions the answer must reflect", 400))
-    operation["security"] = [{}, _SIGNED, _KEYED]
+    operation["security"] = [{}, _SIGNED, _SESSION, _KEYED] if route.api_key else [_SIGNED, _SESSION]
     operation["responses"] = _responses({}, _QUERY_PROBLEMS)
     return operation
 
 
-def components(routes: Iterable[Route], queries: Iterable[QueryRoute]) -> dict[str, Any]:
+def components(bodies: Iterable[type[pydantic.BaseModel]], queries: Iterable[QueryRoute]) -> dict[str, Any]:
     """Return the components every operation refers to; asserts that one name means one model."""
     models: dict[str, type[pydantic.BaseModel]] = {}
-    for route in routes:
-        if isinstance(route, CommandRoute):
-            assert models.setdefault(route.body.__name__, route.body) is route.body, route.body.__name__
+    for body in bodies:
+        assert models.setdefault(body.__name__, body) is body, body.__name__
     _, made = models_json_schema([(model, "validation") for model in models.values()], ref_template=_REF)
     schemas = dict(made.get("$defs", {}))
     for query in queries:
@@ -145,7 +181,7 @@ def _plain_texts(schema: Any) -> Any:
 
 
 def _body(route: CommandRoute) -> Mapping[str, Any]:
-    return _JWS if route.own_signature else {"$ref": _REF.format(model=route.body.__name__)}
+    return {"oneOf": [_JWS, _EIP712]} if route.own_signature else {"$ref": _REF.format(model=route.body.__name__)}
 
 
 def _operation(name: str, tag: str, permission: str, summary: str) -> dict[str, Any]:

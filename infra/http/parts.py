@@ -17,6 +17,7 @@ from services.kernel.errors import AuthenticationFailed, CommonsError, Permissio
 from services.kernel.feed import DirectoryFeed
 from services.kernel.nonces import Nonces
 from services.kernel.roles import Permission, permits
+from services.kernel.sessions import Sessions
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,16 +33,22 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """Everything a request needs. `ready` names what is not ready yet; an empty answer means ready."""
+    """Everything a request needs. `ready` names what is not ready yet; an empty answer means ready.
+
+    `warnings` names what an operator must look at although everything is served.
+    """
 
     settings: Settings
     appenders: Mapping[str, Appender[Any]]
     directory: FreshDirectory
     authentication: Authentication
     acknowledger: Acknowledger
+    nonces: Nonces
+    sessions: Sessions
     limits: RateLimits
     now_ms: Callable[[], int]
     ready: Callable[[], Awaitable[Sequence[str]]]
+    warnings: Callable[[], Awaitable[Sequence[str]]]
 
     async def admit(self, incoming: Incoming, permission: Permission, kind: str, *, api_key: bool) -> Who:
         """Return who asks, once they are within their limits, permitted, and no replay.
@@ -51,9 +58,9 @@ class Parts:
         try:
             who = await self.authentication.identify(incoming)
         except AuthenticationFailed:
-            self._charge(incoming, None, kind)
+            self.charge(incoming, None, kind)
             raise
-        self._charge(incoming, who.actor, kind)
+        self.charge(incoming, who.actor, kind)
         if who.means == "api-key" and not api_key:
             raise PermissionDenied("an API key reads, and commands only what moves nothing: sign this request")
         if who.actor is not None and not permits(who.directory, who.actor, permission):
@@ -65,7 +72,8 @@ class Parts:
         await self.authentication.take_nonce(who)
         return who
 
-    def _charge(self, incoming: Incoming, actor: str | None, kind: str) -> None:
+    def charge(self, incoming: Incoming, actor: str | None, kind: str) -> None:
+        """Count a request against its actor's limits, or its address's; raises TooManyRequests."""
         community = self.directory.latest.community
         limits = community.limits if community else Limits()
         who = actor or f"address {incoming.address}"
@@ -85,8 +93,25 @@ def make_parts(
     nonces: Nonces,
     now_ms: Callable[[], int],
     ready: Callable[[], Awaitable[Sequence[str]]],
+    warnings: Callable[[], Awaitable[Sequence[str]]] | None = None,
 ) -> Parts:
     """Put the edge's parts together."""
     directory = FreshDirectory(feed)
-    authentication = Authentication(directory, nonces, now_ms)
-    return Parts(settings, appenders, directory, authentication, acknowledger, RateLimits(now_ms), now_ms, ready)
+    sessions = Sessions(acknowledger.private, acknowledger.kid)
+    return Parts(
+        settings=settings,
+        appenders=appenders,
+        directory=directory,
+        authentication=Authentication(directory, nonces, sessions, now_ms),
+        acknowledger=acknowledger,
+        nonces=nonces,
+        sessions=sessions,
+        limits=RateLimits(now_ms),
+        now_ms=now_ms,
+        ready=ready,
+        warnings=warnings if warnings is not None else _none,
+    )
+
+
+async def _none() -> Sequence[str]:
+    return ()

@@ -33,7 +33,7 @@ def query_endpoint(parts: Parts, route: QueryRoute, permission: Permission) -> E
     async def endpoint(request: HttpRequest) -> Response:
         try:
             incoming = read_head(request, parts.settings.public_url)
-            who = await parts.admit(incoming, permission, "queries", api_key=True)
+            who = await parts.admit(incoming, permission, "queries", api_key=route.api_key)
             context = QueryContext(who.actor, read_at_least(incoming.headers.get(AT_LEAST, "")))
             answer = await route.handle(_params(route, request), context)
             reflected = ", ".join(f"{service}={position}" for service, position in sorted(answer.positions.items()))

@@ -34,7 +34,7 @@ async def bind_input_key(pool: asyncpg.Pool, key: bytes) -> None:
     with translated():
         async with pool.acquire() as connection:
             if not await connection.fetchval("SELECT to_regclass('edge.input_key')"):
-                async with making(connection, "input key"):
+                async with making(connection, "edge"):
                     await connection.execute(_DDL)
                     await connection.execute("INSERT INTO edge.input_key VALUES (1, $1) ON CONFLICT DO NOTHING", mark)
             found: bytes = await connection.fetchval("SELECT mark FROM edge.input_key")

@@ -119,6 +119,7 @@ class Place:
         roomy = len(tempfile.gettempdir()) < _LONGEST_SOCKET_PATH // 2
         made = Path(tempfile.mkdtemp(prefix="commons-", dir=None if roomy else "/tmp"))  # noqa: S108 - made 0700
         try:
+            self.short_directory_note.touch(mode=0o600)
             self.short_directory_note.write_text(str(made))
         except OSError:  # a full disk: what nobody could find again must not stay
             made.rmdir()

@@ -69,7 +69,7 @@ def translated() -> Iterator[None]:
     except _AWAY as error:
         raise StoreUnavailable(str(error) or type(error).__name__) from error
     except asyncpg.InterfaceError as error:
-        if isinstance(error, asyncpg.DataError) or not any(sign in str(error) for sign in _LOST):
+        if isinstance(error, ValueError) or not any(sign in str(error) for sign in _LOST):
             raise  # misuse of the driver is a mistake of ours
         raise StoreUnavailable(str(error)) from error
 

@@ -11,7 +11,7 @@ import hashlib
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import Final, Self
 
 import asyncpg  # type: ignore[import-untyped]
 
@@ -63,6 +63,26 @@ INSERT INTO {schema}.layout VALUES ({layout}) ON CONFLICT DO NOTHING;
 """
 
 
+class LayoutRefused(StoreError):
+    """The tables were made by other software than this; the message says which, and what to do."""
+
+    @classmethod
+    def newer(cls, service: str, found: int, known: int) -> Self:
+        """Return the refusal of tables that newer software has made."""
+        return cls(
+            f"the tables of {service} have layout {found}, this program knows {known}: newer software wrote them, "
+            "start that one (or restore a backup of before)"
+        )
+
+    @classmethod
+    def older(cls, service: str, found: int, wanted: int) -> Self:
+        """Return the refusal of tables that were not migrated yet."""
+        return cls(
+            f"the tables of {service} have layout {found}, this program needs {wanted}: take a backup (`commons backup "
+            "FILE`), then run `commons migrate`"
+        )
+
+
 def schema_name(service: str) -> str:
     """Return the quoted schema of a service; the name is a fixed word of ours, never input."""
     assert _NAME.fullmatch(service), f"{service!r} cannot name a schema"
@@ -94,13 +114,25 @@ async def prepare_schema(connection: asyncpg.Connection, service: str) -> None:
     """Create the service's tables where they are missing; safe when several processes start at once.
 
     A role without the right to create may start on tables that stand already.
-    Raises StoreError when the tables were made by a newer layout, StoreUnavailable when the database is away.
+    Raises LayoutRefused when the tables have another layout, StoreUnavailable when the database is away.
     """
     schema = schema_name(service)
     with translated():
         if not await connection.fetchval("SELECT to_regclass($1)", f"{schema}.layout"):
             async with making(connection, service):
                 await connection.execute(_DDL.format(schema=schema, layout=LAYOUT))
-        found = await connection.fetchval(f"SELECT max(version) FROM {schema}.layout")  # noqa: S608 - a name of ours
-    if found != LAYOUT:
-        raise StoreError(f"the tables of {service} have layout {found}, this program knows {LAYOUT}: upgrade it first")
+    await layout_of(connection, service)
+
+
+async def layout_of(connection: asyncpg.Connection, service: str) -> int | None:
+    """Return the layout of a service's tables, None where there are none. Raises LayoutRefused for another one."""
+    schema = schema_name(service)
+    with translated():
+        if not await connection.fetchval("SELECT to_regclass($1)", f"{schema}.layout"):
+            return None
+        found = int(await connection.fetchval(f"SELECT max(version) FROM {schema}.layout"))  # noqa: S608 - a name of ours
+    if found > LAYOUT:
+        raise LayoutRefused.newer(service, found, LAYOUT)
+    if found < LAYOUT:
+        raise LayoutRefused.older(service, found, LAYOUT)
+    return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from typing import Any, Final
 
@@ -11,8 +12,17 @@ import asyncpg  # type: ignore[import-untyped]
 import msgspec
 
 from events.store import Checkpoint, CheckpointMoved, Move
-from infra.postgres.view_tables import array_types, checkpoint_table, listed, qualified
-from projections.store import Select
+from infra.postgres.view_parked import PostgresParked
+from infra.postgres.view_tables import (
+    BUILDING,
+    LIVE,
+    array_types,
+    building_follower,
+    checkpoint_table,
+    listed,
+    qualified,
+)
+from projections.store import Difference, RowsRefused, Select
 from projections.view import Row, Table, View
 
 _ROWS: Final = 10_000
@@ -24,14 +34,25 @@ _BEGIN: Final = f"INSERT INTO {checkpoint_table()} VALUES ($1, $2, $3, $4) ON CO
 _READ: Final = f"SELECT follower, channel, position, record_hash FROM {checkpoint_table()} WHERE follower = $1"  # noqa: S608
 
 
-class PostgresWriter:
+@contextmanager
+def _refusing() -> Iterator[None]:
+    """Tell rows and keys no table can hold from everything else that may go wrong."""
+    try:
+        yield
+    except (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, asyncpg.ProgramLimitExceededError) as error:
+        raise RowsRefused(str(error)) from error
+    except (ValueError, OverflowError, TypeError) as error:  # the driver cannot encode a value for its column
+        raise RowsRefused(str(error)) from error
+
+
+class PostgresWriter(PostgresParked):
     """One transaction on a view's tables."""
 
     def __init__(
         self, connection: asyncpg.Connection, schema: str, view: View, empty: set[Table] | None = None
     ) -> None:
         """Write in the caller's transaction; tables in `empty` hold no row yet and leave it with the first ones."""
-        self._connection = connection
+        super().__init__(connection, view.follower if schema == LIVE else building_follower(view))
         self._schema = schema
         self._view = view
         self._empty = empty if empty is not None else set()
@@ -47,9 +68,10 @@ class PostgresWriter:
         query = f"SELECT {columns} FROM unnest({unnest}) AS keys({listed(table.key)}) JOIN {name} AS rows ON {on}"  # noqa: S608 - names of ours
         single = len(table.key) == 1
         found: list[Row] = []
-        for some in _batches(keys):
-            arguments = [list(some)] if single else [list(column) for column in zip(*some, strict=True)]
-            found.extend(make(*row) for row in await self._connection.fetch(query, *arguments))
+        with _refusing():
+            for some in _batches(keys):
+                arguments = [list(some)] if single else [list(column) for column in zip(*some, strict=True)]
+                found.extend(make(*row) for row in await self._connection.fetch(query, *arguments))
         return found
 
     async def write(self, table: Table, rows: Sequence[Row]) -> None:
@@ -57,7 +79,8 @@ class PostgresWriter:
         values = map(msgspec.structs.astuple, rows)
         if table.append_only or table in self._empty:
             self._empty.discard(table)
-            await self._copy(table, values)
+            with _refusing():
+                await self._copy(table, values)
             return
         name, types = qualified(self._schema, self._view, table), array_types(table)
         unnest = ", ".join(f"${number}::{types[column]}" for number, column in enumerate(table.columns, 1))
@@ -68,8 +91,9 @@ class PostgresWriter:
             f"INSERT INTO {name} ({listed(table.columns)}) SELECT * FROM unnest({unnest}) "  # noqa: S608 - names of ours
             f"ON CONFLICT ({listed(table.key)}) DO {action}"
         )
-        for some in _batches(values):
-            await self._connection.execute(statement, *[list(column) for column in zip(*some, strict=True)])
+        with _refusing():
+            for some in _batches(values):
+                await self._connection.execute(statement, *[list(column) for column in zip(*some, strict=True)])
 
     async def _copy(self, table: Table, values: Iterable[tuple[Any, ...]]) -> None:
         schema, _, name = qualified(self._schema, self._view, table).partition(".")
@@ -135,3 +159,24 @@ async def digest_of(connection: asyncpg.Connection, schema: str, view: View) -> 
         query = f"SELECT {listed(table.columns)} FROM {name} ORDER BY {listed(table.key)}"  # noqa: S608 - names of ours
         await connection.copy_from_query(query, output=take, timeout=_LONG_SECONDS)
     return digest.hexdigest()
+
+
+async def differences_of(connection: asyncpg.Connection, view: View, limit: int) -> list[Difference]:
+    """Return the first rows that differ between the live tables and those under way, by table and key."""
+    found: list[Difference] = []
+    for table in view.tables:
+        width, make = len(table.columns), table.row
+        live, built = (", ".join(f'{side}."{column}"' for column in table.columns) for side in ("live", "built"))
+        on = " AND ".join(f'live."{column}" = built."{column}"' for column in table.key)
+        order = ", ".join(f'coalesce(live."{column}", built."{column}")' for column in table.key)
+        names = (qualified(LIVE, view, table), qualified(BUILDING, view, table))
+        query = (
+            f"SELECT {live}, {built} FROM {names[0]} AS live FULL JOIN {names[1]} AS built ON {on} "  # noqa: S608 - names of ours
+            f"WHERE ROW({live}) IS DISTINCT FROM ROW({built}) ORDER BY {order} LIMIT $1"
+        )
+        for row in await connection.fetch(query, limit - len(found), timeout=_LONG_SECONDS):
+            # Columns of the key are never null in a row that is there.
+            left = make(*row[:width]) if row[0] is not None else None
+            right = make(*row[width:]) if row[width] is not None else None
+            found.append(Difference(table.name, left, right))
+    return found

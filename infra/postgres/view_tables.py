@@ -1,4 +1,8 @@
-"""The tables of views, as SQL."""
+"""The tables of views, as SQL.
+
+All views live in the schema `views`, in tables named after view, version and table; a rebuild fills tables of the
+same names in `views_building`, which then change schema.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,7 @@ import asyncpg  # type: ignore[import-untyped]
 import msgspec
 
 from events.store import StoreError
+from infra.postgres.schema import making
 from projections.view import Table, View
 
 LIVE: Final = "views"
@@ -32,6 +37,23 @@ CREATE TABLE IF NOT EXISTS {schema}.checkpoints (
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000)
 """
 
+_PARKED: Final = """
+CREATE TABLE IF NOT EXISTS {schema}.parked (
+    follower text COLLATE "C" NOT NULL,
+    service text COLLATE "C" NOT NULL,
+    position bigint NOT NULL,
+    channel text NOT NULL,
+    stream text COLLATE "C" NOT NULL,
+    type text NOT NULL,
+    error text NOT NULL,
+    first boolean NOT NULL,
+    parked_us bigint NOT NULL DEFAULT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint,
+    PRIMARY KEY (follower, service, position)
+);
+CREATE INDEX IF NOT EXISTS parked_first ON {schema}.parked (follower) WHERE first;
+CREATE INDEX IF NOT EXISTS parked_stream ON {schema}.parked (follower, service, stream, position)
+"""
+
 
 _COLUMNS: Final = """
 SELECT array_agg(attname::text ORDER BY attnum) FROM pg_attribute
@@ -42,6 +64,16 @@ WHERE attrelid = to_regclass($1) AND attnum > 0 AND NOT attisdropped
 def checkpoint_table() -> str:
     """Return the name of the checkpoints' table."""
     return f"{LIVE}.checkpoints"
+
+
+def parked_table() -> str:
+    """Return the name of the table of parked facts."""
+    return f"{LIVE}.parked"
+
+
+def building_follower(view: View) -> str:
+    """Return the name under which checkpoints and parked facts of a rebuild stand."""
+    return f"building/{view.name}.v{view.version}"
 
 
 def qualified(schema: str, view: View, table: Table) -> str:
@@ -64,6 +96,19 @@ def array_types(table: Table) -> dict[str, str]:
     return {each.name: _ARRAYS[plain_type(each.type)[0]] for each in msgspec.structs.fields(table.row)}
 
 
+async def lay_ground(connection: asyncpg.Connection) -> None:
+    """Make what all views share where it is missing: the schema, the tables of checkpoints and of parked facts.
+
+    A role without the right to create may work on tables that stand already.
+    """
+    if await connection.fetchval("SELECT to_regclass($1)", parked_table()):
+        return
+    async with making(connection, LIVE):
+        await connection.execute(f"CREATE SCHEMA IF NOT EXISTS {LIVE}")
+        await connection.execute(_CHECKPOINTS.format(schema=LIVE))
+        await connection.execute(_PARKED.format(schema=LIVE))
+
+
 async def tables_stand(connection: asyncpg.Connection, view: View) -> bool:
     """Tell whether all live tables of the view are there; StoreError when one has other columns than it should."""
     for table in view.tables:
@@ -80,10 +125,8 @@ async def tables_stand(connection: asyncpg.Connection, view: View) -> bool:
 
 
 async def create_tables(connection: asyncpg.Connection, schema: str, view: View) -> None:
-    """Make the schema, the checkpoints' table and the view's tables where they are missing, without indexes."""
+    """Make the schema and the view's tables where they are missing, without indexes."""
     await connection.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
-    if schema == LIVE:
-        await connection.execute(_CHECKPOINTS.format(schema=schema))
     for table in view.tables:
         columns = []
         for each in msgspec.structs.fields(table.row):
@@ -108,3 +151,18 @@ async def create_indexes(connection: asyncpg.Connection, schema: str, view: View
 def listed(columns: tuple[str, ...]) -> str:
     """Return column names, quoted and separated."""
     return ", ".join(f'"{name}"' for name in columns)
+
+
+_VERSIONED: Final = """
+SELECT schemaname, tablename, substring(tablename FROM $2)::integer AS version FROM pg_tables
+WHERE schemaname = ANY($1) AND tablename ~ $2 ORDER BY version, schemaname, tablename
+"""
+
+
+async def lower_versions(connection: asyncpg.Connection, view: View) -> dict[int, list[str]]:
+    """Return the tables of each lower version of the view, live or left over from a rebuild."""
+    found: dict[int, list[str]] = {}
+    for row in await connection.fetch(_VERSIONED, [LIVE, BUILDING], f"^{view.name}_v([0-9]+)_"):
+        if row["version"] < view.version:
+            found.setdefault(row["version"], []).append(f'{row["schemaname"]}."{row["tablename"]}"')
+    return found

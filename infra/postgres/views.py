@@ -1,37 +1,38 @@
 """Views on PostgreSQL: rows in bulk, and the checkpoint they reflect in the same transaction.
 
-All views live in the schema `views`, tables named after view, version and table; a rebuild fills tables of the same
-names in `views_building`, which then change schema. Readers lock the tables they read (ACCESS SHARE) before their
-snapshot is taken: otherwise a reader whose snapshot is older than a swap would look into the new table with the old
-eyes and find it empty.
+Readers lock the tables they read (ACCESS SHARE) before their snapshot is taken: otherwise a reader whose snapshot is
+older than a swap would look into the new table with the old eyes and find it empty.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
-from typing import Any, Final
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import replace
+from typing import Any
 
 import asyncpg  # type: ignore[import-untyped]
 
-from events.store import Checkpoint, StoreUnavailable
+from events.store import Checkpoint
 from infra.postgres.pool import translated
 from infra.postgres.schema import lock_key, making
+from infra.postgres.view_building import LONG_SECONDS, PostgresBuilding, exclude_readers, forget, take_turn
+from infra.postgres.view_parked import count_parked, read_alarms
 from infra.postgres.view_rows import PostgresWriter, digest_of, read_checkpoints, select_rows
 from infra.postgres.view_tables import (
     BUILDING,
     LIVE,
-    checkpoint_table,
+    building_follower,
     create_indexes,
     create_tables,
+    lay_ground,
+    lower_versions,
     qualified,
     tables_stand,
 )
-from projections.store import RebuildRunning, Select
-from projections.view import Table, View
-
-_LONG_SECONDS: Final = 3_600
-"""For statements that walk whole tables."""
+from projections.store import Parked, RebuildRunning, Select, ViewNotBuilt
+from projections.view import View
 
 
 class PostgresSnapshot:
@@ -55,93 +56,51 @@ class PostgresSnapshot:
         return await digest_of(self._connection, LIVE, view)
 
 
-class PostgresSwap:
-    """One transaction in which no writer of the view is at work."""
-
-    def __init__(self, connection: asyncpg.Connection, view: View, live: Mapping[str, Checkpoint]) -> None:
-        """Work on a connection whose transaction holds the view's writer lock."""
-        self._connection = connection
-        self._view = view
-        self._live = live
-
-    @property
-    def live(self) -> Mapping[str, Checkpoint]:
-        """Where the live view stands."""
-        return self._live
-
-    async def digests(self) -> tuple[str, str]:
-        """Return the hashes of the live and of the rebuilt tables."""
-        return (
-            await digest_of(self._connection, LIVE, self._view),
-            await digest_of(self._connection, BUILDING, self._view),
-        )
-
-    async def replace(self, reached: Mapping[str, Checkpoint]) -> None:
-        """Drop the live tables and let the rebuilt ones take their names and their place."""
-        for table in self._view.tables:
-            await self._connection.execute(f"DROP TABLE {qualified(LIVE, self._view, table)}")
-            await self._connection.execute(f"ALTER TABLE {qualified(BUILDING, self._view, table)} SET SCHEMA {LIVE}")
-        points = checkpoint_table()
-        await self._connection.execute(f"DELETE FROM {points} WHERE follower = $1", self._view.follower)  # noqa: S608 - a name of ours
-        await self._connection.executemany(
-            f"INSERT INTO {points} VALUES ($1, $2, $3, $4)",  # noqa: S608 - a name of ours
-            [(self._view.follower, channel, at.position, at.record_hash) for channel, at in reached.items()],
-        )
-
-
-class PostgresBuilding:
-    """Tables under way in the schema `views_building`; the first rows of each go in by COPY."""
-
-    def __init__(self, pool: asyncpg.Pool, view: View) -> None:
-        """Fill tables that were just made."""
-        self._pool = pool
-        self._view = view
-        self._empty: set[Table] = set(view.tables)
-
-    @asynccontextmanager
-    async def writing(self) -> AsyncIterator[PostgresWriter]:
-        """Write to the new tables in one transaction."""
-        with translated():
-            async with self._pool.acquire() as connection, connection.transaction():
-                yield PostgresWriter(connection, BUILDING, self._view, self._empty)
-
-    async def finish(self) -> None:
-        """Make the indexes and tell the planner what is in the tables."""
-        with translated():
-            async with self._pool.acquire() as connection:
-                await create_indexes(connection, BUILDING, self._view, _LONG_SECONDS)
-                for table in self._view.tables:
-                    await connection.execute(f"ANALYZE {qualified(BUILDING, self._view, table)}", timeout=_LONG_SECONDS)
-
-    @asynccontextmanager
-    async def swapping(self) -> AsyncIterator[PostgresSwap]:
-        """Take the view's writer lock for one transaction."""
-        with translated():
-            async with self._pool.acquire() as connection, connection.transaction():
-                await _take_turn(connection, self._view)
-                yield PostgresSwap(connection, self._view, await read_checkpoints(connection, self._view.follower))
-
-
 class PostgresViews:
     """Keeps views in a database; writes through `pool`, answers queries through `readers`."""
 
     def __init__(self, pool: asyncpg.Pool, readers: asyncpg.Pool | None = None) -> None:
-        """Use pools of the caller."""
+        """Use pools of the caller. Rebuilds hold at most half of the connections of `pool`, or its only one."""
         self._pool = pool
         self._readers = readers if readers is not None else pool
+        self._rebuilds = asyncio.Semaphore(max(pool.get_max_size() // 2, 1))
 
-    async def prepare(self, view: View) -> None:
-        """Make schema and tables where they are missing; safe when several processes start at once.
+    async def stands(self, view: View) -> bool:
+        """Tell whether the view has live tables.
 
         Raises StoreError when a table has other columns than this software's: then the view's version must change.
         """
         with translated():
             async with self._pool.acquire() as connection:
-                if await tables_stand(connection, view):
-                    return
-                async with making(connection, LIVE):
-                    await create_tables(connection, LIVE, view)
-                    await create_indexes(connection, LIVE, view, _LONG_SECONDS)
+                await lay_ground(connection)
+                return await tables_stand(connection, view)
+
+    async def prepare(self, view: View) -> None:
+        """Make tables where they are missing; safe when several processes start at once. Raises like `stands`."""
+        if await self.stands(view):
+            return
+        with translated():
+            async with self._pool.acquire() as connection, making(connection, LIVE):
+                await create_tables(connection, LIVE, view)
+                await create_indexes(connection, LIVE, view, LONG_SECONDS)
+
+    async def drop_older(self, view: View) -> Sequence[int]:
+        """Drop what belongs to lower versions of the view."""
+        with translated():
+            async with self._pool.acquire() as connection:
+                dropped = []
+                for version, names in (await lower_versions(connection, view)).items():
+                    older = replace(view, version=version)
+                    async with connection.transaction():
+                        key = lock_key("rebuild", older.follower)
+                        if not await connection.fetchval("SELECT pg_try_advisory_xact_lock($1)", key):
+                            continue  # older software is building it this moment; the next start looks again
+                        await exclude_readers(connection, names)
+                        await connection.execute(f"DROP TABLE {', '.join(names)}")
+                        await forget(connection, older.follower)
+                        await forget(connection, building_follower(older))
+                    dropped.append(version)
+        return dropped
 
     async def checkpoints(self, follower: str) -> Mapping[str, Checkpoint]:
         """Return the follower's checkpoints by channel; none when no view was ever prepared."""
@@ -150,51 +109,70 @@ class PostgresViews:
                 return await read_checkpoints(connection, follower)
         return {}
 
+    async def alarms(self) -> Sequence[Parked]:
+        """Return the first parked fact of every stream of every live view; none when no view was ever prepared."""
+        with translated(), suppress(asyncpg.UndefinedTableError):
+            async with self._readers.acquire() as connection:
+                return await read_alarms(connection)
+        return []
+
+    async def parked_counts(self) -> Mapping[str, int]:
+        """Return how many facts live views have parked; none when no view was ever prepared."""
+        with translated(), suppress(asyncpg.UndefinedTableError):
+            async with self._readers.acquire() as connection:
+                return await count_parked(connection)
+        return {}
+
     @asynccontextmanager
     async def writing(self, view: View) -> AsyncIterator[PostgresWriter]:
         """Write to the live tables in one transaction, alone."""
-        with translated():
+        with translated(), _not_built(view):
             async with self._pool.acquire() as connection, connection.transaction():
-                await _take_turn(connection, view)
+                await take_turn(connection, view)
                 yield PostgresWriter(connection, LIVE, view)
 
     @asynccontextmanager
     async def reading(self, *views: View) -> AsyncIterator[PostgresSnapshot]:
-        """Read one moment of `views`. Raises StoreUnavailable when one of them was never prepared."""
+        """Read one moment of `views`. Raises ViewNotBuilt when one of them has no tables."""
         tables = ", ".join(qualified(LIVE, view, table) for view in views for table in view.tables)
         with translated():
             async with (
                 self._readers.acquire() as connection,
                 connection.transaction(isolation="repeatable_read", readonly=True),
             ):
-                try:
+                with _not_built(*views):
                     await connection.execute(f"LOCK TABLE {tables} IN ACCESS SHARE MODE")
-                except asyncpg.UndefinedTableError as error:
-                    raise StoreUnavailable(f"a view is not built yet: {error}") from error
                 yield PostgresSnapshot(connection, views)
 
     @asynccontextmanager
     async def rebuilding(self, view: View) -> AsyncIterator[PostgresBuilding]:
-        """Make empty tables beside the live ones, guarded by a lock that lasts as long as this process."""
+        """Make empty tables beside the live ones, guarded by a lock that lasts as long as the connection."""
         key = lock_key("rebuild", view.follower)
         with translated():
-            async with self._pool.acquire() as guard:
-                if not await guard.fetchval("SELECT pg_try_advisory_lock($1)", key):
-                    raise RebuildRunning(f"{view.name} is being rebuilt by another process")
+            async with self._rebuilds, self._pool.acquire() as connection:
+                if not await connection.fetchval("SELECT pg_try_advisory_lock($1)", key):
+                    raise RebuildRunning(f"{view.name} is being rebuilt already")
                 try:
-                    await _drop_building(guard, view)
-                    await create_tables(guard, BUILDING, view)
-                    yield PostgresBuilding(self._pool, view)
+                    await lay_ground(connection)
+                    await _drop_building(connection, view)
+                    await create_tables(connection, BUILDING, view)
+                    yield PostgresBuilding(connection, view)
                 finally:
                     with suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
-                        await _drop_building(guard, view)
-                        await guard.execute("SELECT pg_advisory_unlock($1)", key)
+                        await _drop_building(connection, view)
+                        await connection.execute("SELECT pg_advisory_unlock($1)", key)
 
 
-async def _take_turn(connection: asyncpg.Connection, view: View) -> None:
-    await connection.execute("SELECT pg_advisory_xact_lock($1)", lock_key("view", view.follower))
+@contextmanager
+def _not_built(*views: View) -> Iterator[None]:
+    try:
+        yield
+    except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError) as error:
+        names = ", ".join(f"{view.name} (version {view.version})" for view in views)
+        raise ViewNotBuilt(f"not built yet: {names}") from error
 
 
 async def _drop_building(connection: asyncpg.Connection, view: View) -> None:
     for table in view.tables:
         await connection.execute(f"DROP TABLE IF EXISTS {qualified(BUILDING, view, table)}")
+    await forget(connection, building_follower(view))

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from functools import singledispatch
 
 from immutables import Map
+from msgspec import UNSET
 
 from events import registry
 from events.catalog import Recorded
@@ -32,7 +33,10 @@ class ApiKey:
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A member: who founded it, what it may do. `kid` names its only living key."""
+    """A member and what it may do. `kid` names its living key: that of its Ed25519 key, else its wallet's address.
+
+    `wallet` is the EIP-55 address of the wallet that signs for it, where there is one.
+    """
 
     member: str
     handle: str
@@ -40,6 +44,7 @@ class Member:
     kid: str
     guild: str | None
     roles: frozenset[Role]
+    wallet: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +96,9 @@ class Directory:
     handles: Map[str, str] = Map()
     keys: Map[str, Key] = Map()
     dead_keys: Map[str, str] = Map()
+    wallets: Map[str, str] = Map()
+    """Address of every living wallet to its member."""
+    dead_wallets: Map[str, str] = Map()
     api_keys: Map[str, ApiKey] = Map()
     dead_api_keys: Map[str, str] = Map()
     nodes: Map[str, Node] = Map()
@@ -99,11 +107,17 @@ class Directory:
     tables: Map[WorkClass, tuple[PerformanceTable, ...]] = Map()
     tables_effective_ms: Map[WorkClass, int] = Map()
     """From when each class's last table is in force."""
+    erased: Map[str, int] = Map()
+    """Members whose personal data was erased, with the position of that fact."""
 
     @property
     def origin(self) -> str:
         """The community's origin, the first part of every fact's `source`; empty before genesis."""
         return self.community.origin if self.community else ""
+
+    def lives(self, kid: str) -> bool:
+        """Tell whether a key (by its id) or a wallet (by its address) signs for somebody now."""
+        return kid in self.keys or kid in self.wallets
 
 
 def raw_key(key: PublicKey) -> bytes:
@@ -137,12 +151,17 @@ def _(fact: registry.CommunityFounded, directory: Directory, recorded: Recorded)
 
 @_apply.register
 def _(fact: registry.MemberRegistered, directory: Directory, _recorded: Recorded) -> Directory:
-    member = Member(fact.member, fact.handle, fact.kind, fact.key.kid, fact.guild, frozenset())
+    wallet = None if fact.wallet is UNSET else fact.wallet.address
+    kid = fact.key.kid if fact.key else wallet
+    assert kid is not None, fact.member
+    member = Member(fact.member, fact.handle, fact.kind, kid, fact.guild, frozenset(), wallet)
+    keys, wallets = directory.keys, directory.wallets
     return replace(
         directory,
         members=directory.members.set(fact.member, member),
         handles=directory.handles.set(fact.handle, fact.member),
-        keys=directory.keys.set(fact.key.kid, Key(fact.key.kid, fact.member, raw_key(fact.key))),
+        keys=keys.set(kid, Key(kid, fact.member, raw_key(fact.key))) if fact.key else keys,
+        wallets=wallets.set(wallet, fact.member) if wallet else wallets,
     )
 
 
@@ -173,6 +192,21 @@ def _(fact: registry.KeyRotated, directory: Directory, _recorded: Recorded) -> D
         member = replace(directory.members[fact.subject], kid=fact.key.kid)
         return replace(directory, members=directory.members.set(fact.subject, member))
     return _change(directory, fact.subject, kid=fact.key.kid)
+
+
+@_apply.register
+def _(fact: registry.WalletLinked, directory: Directory, _recorded: Recorded) -> Directory:
+    return _wallet(directory, fact.member, None, fact.wallet.address)
+
+
+@_apply.register
+def _(fact: registry.WalletRotated, directory: Directory, _recorded: Recorded) -> Directory:
+    return _wallet(directory, fact.member, fact.old_address, fact.wallet.address)
+
+
+@_apply.register
+def _(fact: registry.WalletUnlinked, directory: Directory, _recorded: Recorded) -> Directory:
+    return _wallet(directory, fact.member, fact.address, None)
 
 
 @_apply.register
@@ -269,6 +303,23 @@ def _(fact: registry.PerformanceTableAdopted, directory: Directory, _recorded: R
         tables=directory.tables.set(kind, (*directory.tables.get(kind, ()), fact.table)),
         tables_effective_ms=directory.tables_effective_ms.set(kind, fact.effective_ms),
     )
+
+
+@_apply.register
+def _(fact: registry.SubjectErased, directory: Directory, recorded: Recorded) -> Directory:
+    return replace(directory, erased=directory.erased.set(fact.member, recorded.position))
+
+
+def _wallet(directory: Directory, member: str, old: str | None, new: str | None) -> Directory:
+    """Let `new` sign for a member instead of `old`, which is dead from now on."""
+    wallets, dead, known = directory.wallets, directory.dead_wallets, directory.members[member]
+    if old is not None:
+        wallets, dead = wallets.delete(old), dead.set(old, member)
+    if new is not None:
+        wallets = wallets.set(new, member)
+    kid = new if new is not None and known.kid == old else known.kid
+    members = directory.members.set(member, replace(known, wallet=new, kid=kid))
+    return replace(directory, members=members, wallets=wallets, dead_wallets=dead)
 
 
 def _change(directory: Directory, node: str, **fields: object) -> Directory:

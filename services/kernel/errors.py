@@ -6,6 +6,7 @@ CommonsError
 |   |-- OtherInputs          the command id is known with other inputs
 |   |-- InvalidField         a field of a command is not what it must be
 |   |-- RecordTooLarge       the fact would not fit in a record
+|   |-- SubjectIsErased      the person's key is destroyed: nothing about them is sealed or opened any more
 |-- AuthenticationFailed     who asks could not be established
 |-- PermissionDenied         who asks may not do this
 |-- MalformedRequest         the bytes are not the JSON they must be
@@ -62,6 +63,13 @@ class RecordTooLarge(Refusal):
 
     slug = "record-too-large"
     title = "Fact too large for a record"
+
+
+class SubjectIsErased(Refusal):
+    """The person's key is destroyed; what was sealed with it opens never again."""
+
+    slug = "subject-erased"
+    title = "Subject erased"
 
 
 class AuthenticationFailed(CommonsError):

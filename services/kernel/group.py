@@ -31,7 +31,8 @@ class Request:
     """A command with who asks and under which id. `inputs` is what was asked, in canonical bytes.
 
     `kid` is the key that signed, where one did: it is looked at again under the lock, because a key may die between
-    the edge and the decision.
+    the edge and the decision. `input_key` replaces the store's own key of the inputs' hash: for what touches sealed
+    data it is the subject's, so that erasing blinds the hash too.
     """
 
     command: Command
@@ -41,6 +42,7 @@ class Request:
     causation_id: str | None = None
     correlation_id: str | None = None
     kid: str | None = None
+    input_key: bytes | None = None
 
     @property
     def key(self) -> bytes:
@@ -102,13 +104,14 @@ class Group(Generic[S]):
 
     def _decide(self, request: Request) -> tuple[Outcome, bool]:
         key = request.key
-        inputs = hmac.digest(self.input_key, request.actor.encode() + b"\0" + request.inputs, "sha256")
+        input_key = request.input_key or self.input_key
+        inputs = hmac.digest(input_key, request.actor.encode() + b"\0" + request.inputs, "sha256")
         earlier = self.known.get(key) or self.outcomes.get(key)
         if earlier is not None:
             if not hmac.compare_digest(earlier.inputs, inputs):
                 raise OtherInputs("this command id was used before with other inputs", command_id=request.command_id)
             return earlier, True
-        if request.kid is not None and request.kid not in self.directory.keys:
+        if request.kid is not None and not self.directory.lives(request.kid):
             raise AuthenticationFailed("the key that signed this died before it was decided", kid=request.kid)
         before = self.head.position + len(self.events)
         context = Context(request.actor, request.command_id, self.time_us, before, self.directory)

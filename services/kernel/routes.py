@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,9 +21,10 @@ class Body(pydantic.BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who called and what they signed. `authorization` is the caller's own JWS over the command, where a route asks.
+    """Who called and what they signed. `authorization` is the caller's own signature over the command, where asked.
 
-    `signed_payload` are the exact bytes that JWS signs.
+    It is a compact JWS or signed EIP-712 typed data as text; `signer` is the key's id or the wallet's address, and
+    `signed_payload` the bytes of what was signed. `kid` is what signed the request, or the session's wallet.
     """
 
     actor: str
@@ -31,24 +32,28 @@ class Caller:
     directory: Directory
     authorization: str | None = None
     signed_payload: bytes | None = None
+    signer: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class CommandRoute:
-    """POST `path`: one command. With `own_signature` the body is `{"jws": "..."}`, a compact JWS by the caller's key.
+    """POST `path`: one command. With `own_signature` the caller signs the command itself, and that goes into the fact.
 
-    That JWS's payload is `{"command": <name>, "genesis": <hex>, "nonce": <text>, "body": {...}}`; `body` is then
-    validated like a plain one, and the JWS goes into the fact. `api_key` marks what moves nothing.
+    The body is then `{"jws": "..."}`, a compact JWS by the caller's key over `{"command": <name>, "genesis": <hex>,
+    "nonce": <text>, "body": {...}}`, or `{"eip712": {...}}`, typed data signed by the caller's wallet (see
+    `typed_commands`). What was signed is validated like a plain body. `api_key` marks what moves nothing. `input_key`
+    gives the key of the inputs' hash where it is a subject's own.
     """
 
     name: str
     path: str
     permission: Permission
     body: type[Body]
-    command: Callable[[Any, Caller], Command]
+    command: Callable[[Any, Caller], Command | Awaitable[Command]]
     own_signature: bool = False
     api_key: bool = False
     summary: str = ""
+    input_key: Callable[[Caller], Awaitable[bytes]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,4 +83,16 @@ class BulkRoute:
     summary: str = ""
 
 
-Route = CommandRoute | BulkRoute
+@dataclass(frozen=True, slots=True)
+class WorkingRoute:
+    """POST `path`: something that becomes no fact, such as a heartbeat. `answer` does it and returns the answer."""
+
+    name: str
+    path: str
+    permission: Permission
+    body: type[Body]
+    answer: Callable[[Any, Caller], Awaitable[Mapping[str, Any]]]
+    summary: str = ""
+
+
+Route = CommandRoute | BulkRoute | WorkingRoute

@@ -22,8 +22,10 @@ from services.metering.commands import (
     NameBackfillNodes,
     OpenLeases,
     RecordChallengeResults,
+    RecordConsumerReadings,
     RecordReadings,
 )
+from services.metering.consumer import read_consumer_batch
 
 MAX_BATCHES: Final = 64
 MAX_BATCH_BYTES: Final = (MAX_PAYLOAD_BYTES + 2) // 3 * 4 + 400
@@ -96,7 +98,7 @@ class ChallengePayload(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     results: tuple[ChallengeResult, ...]
 
 
-def _signed(caller: Caller) -> str:
+def signed_by(caller: Caller) -> str:
     """Return the caller's JWS; the edge has checked that it is there."""
     assert caller.authorization is not None
     return caller.authorization
@@ -104,11 +106,11 @@ def _signed(caller: Caller) -> str:
 
 def _open(body: LeasesBody, caller: Caller) -> OpenLeases:
     terms = tuple(LeaseTerms(**lease.model_dump()) for lease in body.leases)
-    return OpenLeases(body.project, terms, _signed(caller))
+    return OpenLeases(body.project, terms, signed_by(caller))
 
 
 def _cancel(body: CancellationBody, caller: Caller) -> CancelLease:
-    return CancelLease(body.lease, _signed(caller))
+    return CancelLease(body.lease, signed_by(caller))
 
 
 def _name_nodes(body: BackfillNodesBody, _caller: Caller) -> NameBackfillNodes:
@@ -119,7 +121,7 @@ def _close_backfill(body: BackfillBody, _caller: Caller) -> CloseBackfill:
     return CloseBackfill(body.backfill)
 
 
-def _verified(text: str, subject: str, caller: Caller) -> Jws:
+def verified(text: str, subject: str, caller: Caller) -> Jws:
     """Return a JWS whose living key belongs to `subject`; raises AuthenticationFailed."""
     jws = parse_jws(text)
     key: Key | None = caller.directory.keys.get(jws.kid)
@@ -130,14 +132,14 @@ def _verified(text: str, subject: str, caller: Caller) -> Jws:
 
 
 def _record_results(body: ChallengeResultsBody, caller: Caller) -> RecordChallengeResults:
-    signed = _verified(body.challenger_jws, caller.actor, caller)
+    signed = verified(body.challenger_jws, caller.actor, caller)
     try:
         payload = msgspec.convert(parse_json(signed.payload), ChallengePayload)
     except msgspec.ValidationError as error:
         raise MalformedRequest(f"the signed results do not parse: {error}") from error
     if payload.genesis != caller.directory.genesis_sha256:
         raise InvalidField("the results are signed for another community", field="genesis")
-    if body.node_jws is not None and _verified(body.node_jws, payload.node, caller).payload != signed.payload:
+    if body.node_jws is not None and verified(body.node_jws, payload.node, caller).payload != signed.payload:
         raise AuthenticationFailed("steward and node signed different results")
     return RecordChallengeResults(payload.node, payload.results, body.challenger_jws, body.node_jws)
 
@@ -157,6 +159,15 @@ def read_element(element: str, caller: Caller) -> Item:
     return Item(RecordReadings(element), batch.batch, bytes.fromhex(batch.batch))
 
 
+def read_consumer_element(element: str, caller: Caller) -> Item:
+    """Check one batch of a consumer: its form, and that the caller's own living key signed it. Raises CommonsError."""
+    if len(element) > MAX_BATCH_BYTES:
+        raise TooLarge(f"a batch has at most {MAX_PAYLOAD_BYTES} bytes", limit=MAX_PAYLOAD_BYTES)
+    verified(element, caller.actor, caller)
+    batch = read_consumer_batch(element)
+    return Item(RecordConsumerReadings(element), batch.batch, bytes.fromhex(batch.batch))
+
+
 def answer_element(answer: Mapping[str, Any], hit: bool) -> Mapping[str, Any]:  # noqa: FBT001 - the route's shape
     """Return the answer for one batch: `accepted` or `duplicate`, with the code of every reading that was rejected."""
     return {"status": "duplicate" if hit else "accepted", **answer}
@@ -174,7 +185,17 @@ def routes() -> tuple[Route, ...]:
         answer_element,
         "Record up to 64 signed batches of readings",
     )
-    return readings, *_lease_routes(), *_steward_routes()
+    consumer_readings = BulkRoute(
+        "RecordConsumerReadings",
+        "/v1/metering/consumer-readings",
+        "leases.manage",
+        MAX_BATCHES,
+        MAX_BATCH_BYTES,
+        read_consumer_element,
+        answer_element,
+        "Record up to 64 signed batches of the consumer's side",
+    )
+    return readings, consumer_readings, *_lease_routes(), *_steward_routes()
 
 
 def _lease_routes() -> tuple[Route, ...]:

@@ -1,7 +1,8 @@
 """A signed batch of readings: the form of its payload, its identity, and its readings merged into runs.
 
 The payload is at most 40 KiB of JSON: `{"node","number","devices":[ids],"leases":[ids],
-"readings":[[device#,lease#,start_ms,end_ms,level],...]}`, optionally `"spool"` and `"side"`. Everything that depends
+"readings":[[device#,lease#,start_ms,end_ms,level],...]}`, optionally `"side"`, `"energy":[[start_ms,end_ms,
+micro_kwh,meter],...]`, and for a late batch `"spool","hour","part","parts"` (docs/spool.md). Everything that depends
 on the payload alone is worked out here, once: the reader is a pure function with a small memory, because a batch is
 read at the edge, decided and folded within moments.
 """
@@ -19,18 +20,28 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 
 from events.metering import RejectionCode
+from events.spool import spool_line
 from services.kernel.errors import MalformedRequest, TooLarge
 
 MAX_PAYLOAD_BYTES: Final = 40 * 1024
 MAX_READING_MS: Final = 300_000
-MAX_LEVEL: Final = 1_000
+MAX_LEVEL: Final = 1_000_000
+"""In milli-cores a thousand cores; a device that is leased by its share has at most 1,000 (see the rules)."""
+
+MAX_PARTS: Final = 16
+"""Late batches that one hour's spool may come in: some 16,000 readings."""
+
+MAX_ENERGY_READINGS: Final = 500
+
+EnergyReading = tuple[int, int, int, str]
+"""Start, end (milliseconds UTC), micro-kWh between them, which meter it was (rapl:package-0, nvml:0)."""
 
 Reading = tuple[int, int, int, int, int]
-"""Device number, lease number, start, end (milliseconds UTC), level (milli)."""
+"""Device number, lease number, start, end (milliseconds UTC), level (milli, or milli-cores)."""
 
 
 class BatchPayload(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a node signs. `spool` is the hex SHA-256 of the hour's spool a late batch belongs to."""
+    """What a node signs. A late batch is one part of an hour's spool, whose final hash (hex) is `spool`."""
 
     node: str
     number: Annotated[int, msgspec.Meta(ge=0, lt=2**53)]
@@ -38,7 +49,23 @@ class BatchPayload(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     leases: list[str]
     readings: Annotated[list[Reading], msgspec.Meta(min_length=1)]
     spool: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")] | msgspec.UnsetType = msgspec.UNSET
+    hour: Annotated[int, msgspec.Meta(ge=0, lt=2**31)] | msgspec.UnsetType = msgspec.UNSET
+    part: Annotated[int, msgspec.Meta(ge=0, lt=MAX_PARTS)] | msgspec.UnsetType = msgspec.UNSET
+    parts: Annotated[int, msgspec.Meta(ge=1, le=MAX_PARTS)] | msgspec.UnsetType = msgspec.UNSET
     side: Literal["provider"] | msgspec.UnsetType = msgspec.UNSET
+    energy: Annotated[list[EnergyReading], msgspec.Meta(max_length=MAX_ENERGY_READINGS)] | msgspec.UnsetType = (
+        msgspec.UNSET
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class LateOf:
+    """Whose part a late batch is: the hour (since 1970), its number, out of how many, and the spool's hash (hex)."""
+
+    hour: int
+    part: int
+    parts: int
+    spool_sha256: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +84,8 @@ class Batch:
     count: int
     runs: Sequence[Reading]
     malformed: Mapping[RejectionCode, tuple[int, ...]]
-    spool: str | None
+    late_of: LateOf | None
+    energy: tuple[EnergyReading, ...]
 
 
 _DECODER: Final = msgspec.json.Decoder(BatchPayload)
@@ -79,8 +107,14 @@ def read_payload(payload: bytes) -> BatchPayload:
         raise MalformedRequest(f"the batch does not parse: {error}") from error
     # No string of ours needs an escape, so quotes count strings: a key given twice, which the parser would
     # silently let win, shows as quotes too many.
-    options = (parsed.spool is not msgspec.UNSET) + (parsed.side is not msgspec.UNSET)
-    strings = 6 + 2 * options + len(parsed.devices) + len(parsed.leases)
+    late = [name for name in ("spool", "hour", "part", "parts") if getattr(parsed, name) is not msgspec.UNSET]
+    if len(late) not in {0, 4} or (late and parsed.part >= parsed.parts):  # type: ignore[operator] # all are set
+        raise MalformedRequest("a late batch has spool, hour, part and parts, and part is less than parts")
+    # A late batch has four keys more and one text.
+    energy = 0 if parsed.energy is msgspec.UNSET else 1 + len(parsed.energy)  # its key, and each one's meter
+    strings = (
+        6 + 2 * (parsed.side is not msgspec.UNSET) + 5 * bool(late) + energy + len(parsed.devices) + len(parsed.leases)
+    )
     if b"\\" in payload or payload.count(b'"') != 2 * strings:
         raise MalformedRequest("the batch gives a key twice or escapes a string")
     return parsed
@@ -108,13 +142,28 @@ def read_batch(jws: str) -> Batch:
         len(readings),
         runs,
         malformed,
-        None if parsed.spool is msgspec.UNSET else parsed.spool,
+        _late_of(parsed),
+        () if parsed.energy is msgspec.UNSET else tuple(parsed.energy),
     )
+
+
+def _late_of(parsed: BatchPayload) -> LateOf | None:
+    values = (parsed.hour, parsed.part, parsed.parts, parsed.spool)
+    return None if parsed.spool is msgspec.UNSET else LateOf(*values)  # type: ignore[arg-type] # all or none are set
 
 
 def readings_of(jws: str) -> Sequence[Reading]:
     """Return the readings of a batch as they stand in it, for the paths that need their indexes."""
     return _DECODER.decode(payload_bytes(jws)).readings
+
+
+def spool_lines(jws: str) -> Iterable[bytes]:
+    """Yield the readings of a batch as lines of its node's spool, in the batch's order; malformed ones as they are."""
+    parsed = _DECODER.decode(payload_bytes(jws))
+    devices, leases = parsed.devices, parsed.leases
+    for device, lease, start, end, level in parsed.readings:
+        if 0 <= device < len(devices) and 0 <= lease < len(leases):
+            yield spool_line(devices[device], leases[lease], start, end, level)
 
 
 def runs_without(jws: str, left_out: AbstractSet[int]) -> Sequence[Reading]:

@@ -11,7 +11,9 @@ from immutables import Map
 from events.metering import EpochClosed, Lease
 from events.values import DAY_MS, HOUR_MS
 from services.metering import steps
+from services.metering.availability import with_hours_judged
 from services.metering.batches import MAX_READING_MS
+from services.metering.energy import without_epoch
 from services.metering.folding import recorded
 from services.metering.reliability import LEASE_UNIT, add_trial
 from services.metering.state import LeaseState, Metering, Record
@@ -39,8 +41,11 @@ def last_epoch(state: Metering, start_ms: int, end_ms: int) -> int:
 def after_close(state: Metering, fact: EpochClosed, now_ms: int) -> Metering:
     """Return the state after an epoch closed at recorded time `now_ms`."""
     if fact.backfill is None:
-        state = _settled_in_time(replace(state, next_live=fact.epoch + 1), now_ms)
-        return _without_old_leases(_without_old_usage(state, now_ms), now_ms)
+        # What was touched was scored in this very commit.
+        state = _settled_in_time(replace(state, next_live=fact.epoch + 1, touched=frozenset()), now_ms)
+        state = replace(state, energy=without_epoch(state.energy, fact.epoch))
+        state = with_hours_judged(state, now_ms)
+        return _without_old_leases(_without_old_hours(_without_old_usage(state, now_ms), now_ms), now_ms)
     state, known = _settled(state, fact.epoch), state.backfills[fact.backfill]
     state = replace(
         state,
@@ -66,7 +71,7 @@ def _settled(state: Metering, epoch: int) -> Metering:
     covered, records = state.covered.mutate(), state.records
     for key, raw in state.usage.get(epoch, Map()).items():
         lease = state.leases.get(key[1])
-        if lease is not None and lease.end_ms > end:
+        if lease is not None and lease.fact.kind == "gpu" and lease.end_ms > end:
             points = steps.load(raw)
             covered[key] = covered.get(key, 0) + steps.covered_ms(points, start, end)
     for lease_id in sorted(ended):
@@ -122,17 +127,40 @@ def _gap_at_end(state: Metering, lease: LeaseState, device: str) -> bool:
 
 
 def _without_old_usage(state: Metering, now_ms: int) -> Metering:
-    """Forget closed live epochs that no reading in time can touch and no lease to be judged had its last hour in."""
+    """Forget closed live epochs that no reading can touch and no lease to be judged had its last hour in.
+
+    Readings in time come within 65 minutes; late ones for 35 days, where an hour's hash was recorded in time.
+    """
     settled = min(now_ms - LATE_MS - MAX_READING_MS, state.grid.start(state.next_settled) - HOUR_MS)
-    first = state.first_kept
-    usage, paid = state.usage, state.paid
-    while first < state.next_live and state.grid.end(first) <= settled:
-        usage, paid = _dropped(usage, first), _dropped(paid, first)
-        for lease in state.ending.get(first, frozenset()):
+    grid, booked = state.grid, state.first_booked
+    while booked < state.next_live and grid.end(booked) <= settled:
+        for lease in state.ending.get(booked, frozenset()):
             state = without_booking(state, state.leases[lease].fact)
+        booked += 1
+    first, usage, paid, consumed = state.first_kept, state.usage, state.paid, state.consumed
+    while first < booked and (grid.end(first) <= now_ms - KEPT_MS or not _has_hours(state, first)):
+        usage, paid, consumed = _dropped(usage, first), _dropped(paid, first), _dropped(consumed, first)
         first += 1
-    touched = frozenset(epoch for epoch in state.touched if epoch >= first)
-    return replace(state, usage=usage, paid=paid, first_kept=first, touched=touched)
+    return replace(state, usage=usage, paid=paid, consumed=consumed, first_kept=first, first_booked=booked)
+
+
+def _has_hours(state: Metering, epoch: int) -> bool:
+    """Tell whether any node's hour in the epoch was recorded: then late readings may still come to it."""
+    hours = range(state.grid.start(epoch) // HOUR_MS, (state.grid.end(epoch) - 1) // HOUR_MS + 1)
+    return any(hour in known for known in state.hours.values() for hour in hours)
+
+
+def _without_old_hours(state: Metering, now_ms: int) -> Metering:
+    """Forget hours, and parts of their spools, whose readings are refused for their age by now."""
+    first = (now_ms - KEPT_MS) // HOUR_MS
+    for name in ("hours", "spools"):
+        kept = known = getattr(state, name)
+        for node, hours in known.items():
+            young = Map({hour: value for hour, value in hours.items() if hour >= first})
+            if len(young) < len(hours):
+                kept = kept.set(node, young) if young else kept.delete(node)
+        state = replace(state, **{name: kept})
+    return state
 
 
 def _without_old_leases(state: Metering, now_ms: int) -> Metering:

@@ -78,8 +78,45 @@ class CancelLease(Command):
 
 
 @dataclass(frozen=True, slots=True)
+class AdoptNode(Command):
+    """Take over a node's owner, devices and window as the registry knows them, from the next full hour on."""
+
+    node: str
+    since_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class AnnounceMaintenance(Command):
+    """Announce hours of one's node that shall be no trials of its availability."""
+
+    node: str
+    first_hour: int
+    hours: int
+    authorization: str
+
+
+@dataclass(frozen=True, slots=True)
+class RecordHeartbeatHour(Command):
+    """Record an hour of the calling node: the minutes it signed, those it was answered for, and its spool's hash."""
+
+    node: str
+    hour: int
+    signed_minutes: int
+    answered_minutes: int
+    spool_sha256: str
+    jws: str
+
+
+@dataclass(frozen=True, slots=True)
 class RecordReadings(Command):
     """Record one signed batch. Its signature was checked at the edge; its id is the SHA-256 of its payload."""
+
+    jws: str
+
+
+@dataclass(frozen=True, slots=True)
+class RecordConsumerReadings(Command):
+    """Record the consumer's side: one batch signed by a project's owner, checked at the edge."""
 
     jws: str
 

@@ -8,6 +8,12 @@ Refusal
 |   |-- LeaseTaken, StartOutOfRange, DurationOutOfRange, QuotaExhausted, NoNodeSuits, Oversubscribed, LeaseOver
 |-- NotThisNode              a batch or result of another node
 |-- NoReadingStands          every reading of a batch is bad; `rejected` maps codes to indexes
+|-- NotNodeOwner             only a node's owner announces its maintenance
+|-- HeartbeatOutOfTime       a heartbeat comes within two minutes of its minute's begin
+|-- HeartbeatHourOutOfTime, HeartbeatHourKnown
+|-- MaintenanceTooLate, MaintenanceCapReached
+|-- SpoolPartUnproved        a late batch needs the hour's hash recorded in time; `expected` is what was recorded
+|-- TooManyOpenSpools
 |-- BackfillNotOpen, BackfillAlreadyOpen, BackfillNodesMismatch, PageOutOfOrder, SpansOverlap
 |-- ResultOutOfRange, ResultKnown, UnknownBenchmark, WrongModel, OwnNodeChallenged
 |-- EpochNotOver, EpochOutOfOrder
@@ -135,6 +141,62 @@ class NoReadingStands(Refusal):
 
     slug = "no-reading-stands"
     title = "No reading of the batch stands"
+
+
+class NotNodeOwner(Refusal):
+    """Only a node's owner announces its maintenance."""
+
+    slug = "not-node-owner"
+    title = "Not the node's owner"
+
+
+class HeartbeatOutOfTime(Refusal):
+    """A heartbeat comes within two minutes of its minute's begin; `now_minute` is the instance's minute."""
+
+    slug = "heartbeat-out-of-time"
+    title = "Heartbeat out of time"
+
+
+class HeartbeatHourOutOfTime(Refusal):
+    """An hour's heartbeats are recorded within one hour of its end."""
+
+    slug = "heartbeat-hour-out-of-time"
+    title = "Heartbeat hour out of time"
+
+
+class HeartbeatHourKnown(Refusal):
+    """The node's hour is recorded with other content."""
+
+    slug = "heartbeat-hour-known"
+    title = "Heartbeat hour already recorded"
+
+
+class MaintenanceTooLate(Refusal):
+    """Maintenance is announced at least an hour before it begins."""
+
+    slug = "maintenance-too-late"
+    title = "Maintenance announced too late"
+
+
+class MaintenanceCapReached(Refusal):
+    """More hours in 30 days than the rules allow; `limit` is that many."""
+
+    slug = "maintenance-cap-reached"
+    title = "Too many hours of maintenance"
+
+
+class SpoolPartUnproved(Refusal):
+    """A late batch needs its hour's hash recorded in time; `expected` is what was recorded, if anything."""
+
+    slug = "spool-part-unproved"
+    title = "Spool hash not recorded in time"
+
+
+class TooManyOpenSpools(Refusal):
+    """Too many hours of the node wait for parts of their spools; bring one to its end first."""
+
+    slug = "too-many-open-spools"
+    title = "Too many spools half delivered"
 
 
 class BackfillNotOpen(Refusal):

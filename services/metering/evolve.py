@@ -12,14 +12,19 @@ from events.catalog import Recorded
 from events.envelope import Fact
 from events.values import parse_units
 from services.metering import closing
-from services.metering.folding import Onto, fold_batch
+from services.metering.batches import joined, read_batch
+from services.metering.consumer import read_consumer_batch
+from services.metering.energy import fold_energy
+from services.metering.folding import Onto, fold, fold_batch
 from services.metering.grid import Grid
 from services.metering.performance import micro
 from services.metering.reliability import CHALLENGE_UNIT, add_trial
+from services.metering.spools import fold_part
 from services.metering.state import (
     Backfill,
     Booking,
     ClaimClass,
+    Hour,
     LeaseState,
     Metering,
     Paid,
@@ -27,6 +32,8 @@ from services.metering.state import (
     Record,
     Result,
     Standing,
+    Stated,
+    mapped,
 )
 
 RESULTS_KEPT = 1_000
@@ -54,6 +61,7 @@ def _(fact: metering.RulesAdopted, state: Metering, _recorded: Recorded) -> Mete
         next_live=max(live, state.next_live),
         next_settled=max(live, state.next_settled),
         first_kept=max(live, state.first_kept),
+        first_booked=max(live, state.first_booked),
     )
 
 
@@ -182,9 +190,46 @@ def replace_end(lease: metering.Lease, end_ms: int) -> metering.Lease:
 
 @_apply.register
 def _(fact: metering.ReadingsRecorded, state: Metering, _recorded: Recorded) -> Metering:
-    rejected = (index for indexes in (fact.rejected or {}).values() for index in indexes)
-    folded = fold_batch(Onto(state, fact.jws, frozenset(rejected).union(fact.late)))
-    return replace(state, usage=folded.usage, touched=state.touched | folded.closed)
+    rejected = frozenset(index for indexes in (fact.rejected or {}).values() for index in indexes)
+    whole = fact.spool.whole if fact.spool else False
+    folded = fold_batch(Onto(state, fact.jws, rejected if whole else rejected.union(fact.late)))
+    state = replace(state, usage=folded.usage, touched=state.touched | folded.closed)
+    if energy := read_batch(fact.jws).energy:
+        standing = [one for index, one in enumerate(energy) if index not in (fact.energy_rejected or ())]
+        state = replace(state, energy=fold_energy(state, fact.node, standing))
+    return fold_part(state, fact, rejected) if fact.spool else state
+
+
+@_apply.register
+def _(fact: metering.ConsumerReadingsRecorded, state: Metering, _recorded: Recorded) -> Metering:
+    bad = {index for indexes in (fact.rejected or {}).values() for index in indexes}
+    batch = read_consumer_batch(fact.jws)
+    runs = joined(sorted(reading for index, reading in enumerate(batch.readings) if index not in bad))
+    return replace(state, consumed=fold(replace(state, usage=state.consumed), runs, batch.devices, batch.leases).usage)
+
+
+@_apply.register
+def _(fact: metering.NodeAdopted, state: Metering, _recorded: Recorded) -> Metering:
+    stated = Stated(fact.from_hour, fact.owner, fact.devices, fact.window, fact.zone, fact.pue_milli)
+    return replace(
+        state,
+        stated=state.stated.set(fact.node, (*state.stated.get(fact.node, ()), stated)),
+        next_hour=state.next_hour or fact.from_hour,
+    )
+
+
+@_apply.register
+def _(fact: metering.MaintenanceAnnounced, state: Metering, _recorded: Recorded) -> Metering:
+    announced = range(fact.first_hour, fact.first_hour + fact.hours)
+    known = state.maintenance.get(fact.node, frozenset())
+    return replace(state, maintenance=state.maintenance.set(fact.node, known.union(announced)))
+
+
+@_apply.register
+def _(fact: metering.HeartbeatHourRecorded, state: Metering, _recorded: Recorded) -> Metering:
+    hour = Hour(int(fact.minutes, 16), fact.spool_sha256)
+    hours = mapped(state.hours, fact.node).set(fact.hour, hour)
+    return replace(state, hours=state.hours.set(fact.node, hours))
 
 
 @_apply.register

@@ -69,15 +69,14 @@ def fold(state: Metering, runs: Iterable[Reading], devices: Sequence[str], lease
         if run[1] != lease or run[0] != device:
             device, lease = run[0], run[1]
             key = (devices[device], leases[lease])
-            held = state.leases[key[1]]
+            held = state.leases.get(key[1])  # gone where a part of a spool waited for weeks
             since = until = 0
         start, end, level = run[2], run[3], run[4]
         while start < end:
             if not since <= start < until:
-                assert held is not None
                 epoch = grid.epoch_of(start)
                 since, until = grid.start(epoch), grid.end(epoch)
-                points = _opened(state, opened, epoch, key) if is_kept(state, held, epoch) else None
+                points = _opened(state, opened, epoch, key) if held and is_kept(state, held, epoch) else None
             if points is not None and steps.lay(points, start, min(end, until), level):
                 met = True
             start = until

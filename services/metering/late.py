@@ -1,17 +1,17 @@
-"""Usage recorded in time but after its epoch had closed: scored at a later close, at the lower factors of both."""
+"""Usage recorded after its epoch had closed, in time or proved by its spool, scored at the lower factors of both."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
 from events.metering import DeviceScore, NodeScore
-from services.metering.scoring import PER_MICRO, Factors, NodeTally, factors_at, judge, tally
+from services.metering.scoring import PER_MICRO, Factors, NodeTally, factors_at, judge, tally_read
 from services.metering.state import ClaimClass, Metering
 
 
 def late_scores(state: Metering, epoch: int, scored_in: int) -> Sequence[NodeScore]:
     """Return what a closed epoch counts beyond what it was scored for, per node, rounded down."""
-    tallied = tally(state, epoch)
+    tallied = tally_read(state, epoch)
     own = _factors(state, epoch, tallied)
     later = _factors(state, scored_in, tallied)
     found = [

@@ -21,6 +21,7 @@ LEASE_TRIALS_NEEDED: Final = 5
 HALF_LIFE_DAYS: Final = 14
 WEIGHT_UNIT: Final = 10**18
 CHALLENGE_UNIT: Final = 1
+HOUR_UNIT: Final = 1
 LEASE_UNIT: Final = MILLI_MS_PER_GPU_HOUR
 """A lease weighs min(1, its GPU-hours): its share x time, at most this, out of this."""
 
@@ -56,13 +57,13 @@ def lower_bound(successes: int, failures: int, unit: int) -> int:
     return max(0, (PPM * alpha - root) // total)
 
 
-def add_trial(trials: Trials, tick: int, successes: int, failures: int) -> Trials:
-    """Return the trials with one more at `tick`."""
+def add_trial(trials: Trials, tick: int, successes: int, failures: int, count: int = 1) -> Trials:
+    """Return the trials with one more, or `count` more, at `tick`."""
     i = bisect_left(trials, (tick,))
     if i < len(trials) and trials[i][0] == tick:
-        _, won, lost, count = trials[i]
-        return (*trials[:i], (tick, won + successes, lost + failures, count + 1), *trials[i + 1 :])
-    return (*trials[:i], (tick, successes, failures, 1), *trials[i:])
+        _, won, lost, known = trials[i]
+        return (*trials[:i], (tick, won + successes, lost + failures, known + count), *trials[i + 1 :])
+    return (*trials[:i], (tick, successes, failures, count), *trials[i:])
 
 
 def estimate(trials: Trials, unit: int, grid: Grid, epoch: int) -> tuple[int, int]:
@@ -91,8 +92,8 @@ def _weight(age_days: int, halvings: int) -> int:
 def reliability(record: Record, grid: Grid, epoch: int, *, availability: bool) -> tuple[int, str]:
     """Return min(A, C, V) of one subject at an epoch's start, ppm, and which of the three bounds it.
 
-    With fewer than 5 lease trials C = V. `availability` tells whether A takes part: it has no trials before nodes
-    send heartbeats, so then it is the empty bound.
+    With fewer than 5 lease trials C = V. `availability` tells whether A takes part: it does not before a community
+    asks for heartbeats, nor in a backfill, where A = C.
     """
     challenges, _ = estimate(record.challenges, CHALLENGE_UNIT, grid, epoch)
     leases, count = estimate(record.leases, LEASE_UNIT, grid, epoch)
@@ -100,7 +101,7 @@ def reliability(record: Record, grid: Grid, epoch: int, *, availability: bool) -
     if count >= LEASE_TRIALS_NEEDED:
         bounds.append((leases, "leases"))
     if availability:
-        bounds.append((EMPTY, "availability"))
+        bounds.append((estimate(record.availability, HOUR_UNIT, grid, epoch)[0], "availability"))
     return min(bounds)
 
 

@@ -1,8 +1,9 @@
 """What an epoch counts: per device and class the counted share, per node the Compute Score (METERING "Epochs").
 
-Counted share at an instant = min(lease share, reading); where a device's readings sum above the whole device it is 0
-for every lease there. Three columns, never mixed: *offered* is the whole of every device with a lease or a reading in
-the epoch, *allocated* the counted share of leases that earn, *utilised* what readings say, lease by lease.
+Counted share at an instant = min(lease share, reading, the consumer's reading where that is mandatory); where a
+device's readings sum above the whole device it is 0 for every lease there. Three columns, never mixed: *offered* is
+the whole of every device with a lease or a reading in the epoch, *allocated* the counted share of leases that earn,
+*utilised* what the provider's readings say, lease by lease.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from events.metering import DeviceScore, NodeScore
 from events.registry_terms import WorkClass
 from events.values import MILLI_MS_PER_GPU_HOUR, PF_UNIT, round_half_even
 from services.metering import steps
+from services.metering.consumer import earning
 from services.metering.performance import of_class, performance_factor
 from services.metering.reliability import EMPTY, is_new, reliability
 from services.metering.state import ClaimClass, DeviceLease, LeaseState, Metering, Record, Standing
@@ -24,6 +26,12 @@ WHOLE_DEVICE = 1_000
 
 Factors = tuple[int, int]
 """Performance factor x 10,000 and reliability in ppm."""
+
+NodeDevice = tuple[str, str]
+"""(node id, device id): what has one owner and is full at the whole device."""
+
+Claim = tuple[LeaseState, "steps.Points[int]"]
+"""A lease on a device, and what was read of it there."""
 
 PER_MICRO = MILLI_MS_PER_GPU_HOUR * PF_UNIT
 """share_milli x ms x PF x R(ppm), divided by this, are micro reference-GPU-hours."""
@@ -52,28 +60,48 @@ def tally(state: Metering, epoch: int) -> dict[str, NodeTally]:
     start, end = state.grid.start(epoch), state.grid.end(epoch)
     page: Map[DeviceLease, bytes] = state.usage.get(epoch, Map())
     # By node and device: one that changed its node, or whose id two nodes proved to hold, earns where it was leased.
-    claims: dict[tuple[str, str], list[tuple[LeaseState, steps.Points[int]]]] = {}
+    claims: dict[NodeDevice, list[Claim]] = {}
     for node_id, booked in state.gpu_bookings.items():
         for since, until, _, devices, lease_id in booked:
             if since < end and until > start:
                 for device in devices:
                     points = steps.load(page.get((device, lease_id), b""))
-                    claims.setdefault((node_id, device), []).append(
-                        (state.leases[lease_id], steps.before(points, until))
-                    )
+                    claim = (state.leases[lease_id], steps.before(points, until))
+                    claims.setdefault((node_id, device), []).append(claim)
+    return _tallied(state, epoch, claims)
+
+
+def tally_read(state: Metering, epoch: int) -> dict[str, NodeTally]:
+    """Return every node with a reading in a closed epoch, whose bookings may be gone."""
+    claims: dict[NodeDevice, list[Claim]] = {}
+    for (device, lease_id), raw in sorted(state.usage.get(epoch, Map()).items()):
+        lease = state.leases[lease_id]
+        if lease.fact.kind == "gpu":
+            claim = (lease, steps.before(steps.load(raw), lease.end_ms))
+            claims.setdefault((lease.fact.node, device), []).append(claim)
+    return _tallied(state, epoch, claims)
+
+
+def _tallied(state: Metering, epoch: int, claims: Mapping[NodeDevice, Sequence[Claim]]) -> dict[str, NodeTally]:
     nodes: dict[str, NodeTally] = {}
     for (node_id, device_id), read in claims.items():
         fact = read[0][0].fact
         model = next(device.model for device in fact.devices if device.device == device_id)
         node = nodes.setdefault(node_id, NodeTally(fact.owner))
-        node.devices[device_id] = _device(model, read, start, end)
+        node.devices[device_id] = _device(state, epoch, device_id, DeviceTally(model), read)
     for node in nodes.values():
         node.devices = dict(sorted(node.devices.items()))
     return dict(sorted(nodes.items()))
 
 
-def _device(model: str, read: Sequence[tuple[LeaseState, steps.Points[int]]], start: int, end: int) -> DeviceTally:
-    found = DeviceTally(model)
+def _device(
+    state: Metering,
+    epoch: int,
+    device: str,
+    found: DeviceTally,
+    read: Sequence[Claim],
+) -> DeviceTally:
+    start, end = state.grid.start(epoch), state.grid.end(epoch)
     if len(read) > 1:
         found.over = steps.over([points for _, points in read], WHOLE_DEVICE)
     for lease, points in read:
@@ -82,8 +110,9 @@ def _device(model: str, read: Sequence[tuple[LeaseState, steps.Points[int]]], st
         found.utilised += steps.amount(points, WHOLE_DEVICE, start, end)
         if lease.fact.linked is not None:
             continue
-        counted = steps.amount(points, lease.fact.share, start, end)
-        counted -= steps.amount_inside(points, lease.fact.share, found.over)
+        levels = earning(state, epoch, device, lease, points)
+        counted = steps.amount(levels, lease.fact.share, start, end)
+        counted -= steps.amount_inside(levels, lease.fact.share, found.over)
         kind = lease.fact.work_class
         found.counted[kind] = found.counted.get(kind, 0) + counted
     return found
@@ -109,9 +138,10 @@ class Judged:
 def judge(state: Metering, epoch: int, owned: Sequence[tuple[str, str]]) -> Judged:
     """Return the reliability at the epoch's start of `(device, owner)` pairs."""
     assert state.rules is not None
-    grid, availability = state.grid, state.rules.rules.availability_trials
+    grid, availability = state.grid, state.rules.rules.availability_trials and epoch >= state.first_live
     known = {device: state.records.get(device, Record()) for device, _ in owned}
-    lowest = _lowest(state, epoch, {owner for device, owner in owned if is_new(known[device], grid, epoch)})
+    new = {owner for device, owner in owned if is_new(known[device], grid, epoch)}
+    lowest = _lowest(state, epoch, new, availability=availability)
     devices: dict[str, tuple[int, str]] = {}
     owners: dict[str, tuple[int, str]] = {}
     for device, owner in owned:
@@ -125,15 +155,16 @@ def judge(state: Metering, epoch: int, owned: Sequence[tuple[str, str]]) -> Judg
     return Judged(devices, owners)
 
 
-def _lowest(state: Metering, epoch: int, owners: Collection[str]) -> Mapping[str, int]:
+def _lowest(state: Metering, epoch: int, owners: Collection[str], *, availability: bool) -> Mapping[str, int]:
     """Return the lowest reliability of each owner's devices, leased or not; only a failure brings it under EMPTY."""
     lowest: dict[str, int] = {}
     for record in state.records.values() if owners else ():
         owner = record.owner
         if owner is None or owner not in owners:
             continue
-        if any(lost for _, _, lost, _ in (*record.challenges, *record.leases)):
-            found, _ = reliability(record, state.grid, epoch, availability=False)
+        hours = record.availability if availability else ()
+        if any(lost for _, _, lost, _ in (*record.challenges, *record.leases, *hours)):
+            found, _ = reliability(record, state.grid, epoch, availability=availability)
             lowest[owner] = min(found, lowest.get(owner, EMPTY))
     return lowest
 

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from immutables import Map
 
 from events.genesis import BackfillSource
 from events.metering import Lease, RulesAdopted, TableAdopted
+from events.registry import Window
 from events.registry_terms import SizeClass, WorkClass
 from services.metering.grid import Grid
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 DeviceLease = tuple[str, str]
 """(device id, lease id): what one step function of readings belongs to."""
@@ -92,14 +97,53 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What is known of the reliability of a device or an owner: challenge trials and lease trials.
+    """What is known of the reliability of a device or an owner: trials of challenges, leases and hours.
 
     `owner` is who held the device at its last trial, None for an owner itself.
     """
 
     challenges: Trials = ()
     leases: Trials = ()
+    availability: Trials = ()
     owner: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stated:
+    """What a node stated from an hour on (since 1970); `window` None: it has retired."""
+
+    from_hour: int
+    owner: str
+    devices: tuple[str, ...]
+    window: Window | None
+    zone: str
+    pue_milli: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Hour:
+    """An hour of a node, recorded in time: its map of heartbeats and the hash of its spool (hex)."""
+
+    minutes: int
+    spool_sha256: str
+    proved: bool = False
+    """Whether its spool came back late and gave that hash."""
+
+
+@dataclass(frozen=True, slots=True)
+class LatePart:
+    """A part of an hour's spool that waits for the others: its batch, and the indexes that count nothing."""
+
+    jws: str
+    rejected: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Spool:
+    """An hour's spool on its way: how many parts it has, and those that are here."""
+
+    parts: int
+    here: Map[int, LatePart] = Map()
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +179,8 @@ class Metering:
     cpu_bookings: Map[str, tuple[Booking, ...]] = Map()
     usage: Map[int, Map[DeviceLease, bytes]] = Map()
     """Epoch to what was read in it, see `steps`; an epoch is dropped once nothing can change what it earned."""
+    consumed: Map[int, Map[DeviceLease, bytes]] = Map()
+    """Epoch to what consumers read in it, like `usage`."""
     covered: Map[DeviceLease, int] = Map()
     """Milliseconds with a reading, over closed epochs, of leases that go on."""
     results: Map[str, tuple[Result, ...]] = Map()
@@ -144,8 +190,24 @@ class Metering:
     """Closed live epochs that usage recorded in time may still be added to."""
     touched: frozenset[int] = frozenset()
     """Closed live epochs with readings recorded after their close."""
+    stated: Map[str, tuple[Stated, ...]] = Map()
+    """Node to what it stated, oldest first; only what hours to be judged still need."""
+    hours: Map[str, Map[int, Hour]] = Map()
+    spools: Map[str, Map[int, Spool]] = Map()
+    maintenance: Map[str, frozenset[int]] = Map()
+    energy: Map[int, Map[str, frozenset[tuple[int, int, int, str]]]] = Map()
+    """Epoch and node to what its meters read, `(start, end, micro-kWh, meter)`, until the epoch closes."""
+    next_hour: int = 0
+    """The first hour (since 1970) that is no trial of availability yet; 0 before any node was taken over."""
     first_live: int = 0
     next_live: int = 0
     next_settled: int = 0
     """The first live epoch whose ended leases are no trials yet: readings in time may still come."""
     first_kept: int = 0
+    first_booked: int = 0
+    """The first live epoch whose ended leases still stand in the bookings."""
+
+
+def mapped(of: Map[str, Map[K, V]], name: str) -> Map[K, V]:
+    """Return the map that stands under a name, empty where there is none."""
+    return of.get(name, Map())

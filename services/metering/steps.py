@@ -1,6 +1,6 @@
 """Readings of one device under one lease as a step function of time: a set of intervals, the lowest level wins.
 
-A function is a sorted `array('q')` of points `time_ms * 1024 + mark`: from that time on the mark holds until the next
+A function is a sorted `array('q')` of points `time_ms * 2^20 + mark`: from that time on the mark holds until the next
 point. Mark 0 is "nothing recorded", mark `level + 1` a recorded level. No two neighbouring points have the same
 mark, so one set of readings has one spelling whatever the order, slicing or repetition it arrived in. In state the
 array is kept as bytes: 16 bytes for a lone interval, nothing more for a neighbour of equal level.
@@ -14,7 +14,9 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Final
 
-SHIFT: Final = 10
+SHIFT: Final = 20
+"""Levels reach a million milli (a thousand cores), times the year 2248, in 63 bits."""
+
 MARKS: Final = (1 << SHIFT) - 1
 
 Points = array  # of 'q'
@@ -114,9 +116,7 @@ def covered_ms(points: Points[int], start: int, end: int) -> int:
 def amount(points: Points[int], share: int, start: int, end: int) -> int:
     """Return the sum over `[start, end)` of min(share, level) x milliseconds."""
     return sum(
-        min(share, level) * (min(last, end) - max(first, start))
-        for first, last, level in segments(points)
-        if last > start and first < end
+        min(share, level) * max(0, min(last, end) - max(first, start)) for first, last, level in segments(points)
     )
 
 
@@ -152,4 +152,25 @@ def over(functions: list[Points[int]], limit: int) -> list[tuple[int, int, int]]
             else:
                 found.append((since, time, total))
         total, since = total + change, time
+    return found
+
+
+def agreed(provider: Points[int], consumer: Points[int], *, alone: bool) -> Points[int]:
+    """Return the lower of both sides wherever both recorded a level.
+
+    Where only the provider did, its level stands if `alone`, and nothing is recorded otherwise.
+    """
+    found: Points[int] = array("q")
+    theirs = segments(consumer)
+    for start, end, level in segments(provider):
+        at = start
+        for since, until, other in theirs:
+            if until <= at or since >= end:
+                continue
+            if since > at and alone:
+                lay(found, at, since, level)
+            lay(found, max(since, at), min(until, end), min(level, other))
+            at = min(until, end)
+        if at < end and alone:
+            lay(found, at, end, level)
     return found

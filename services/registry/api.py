@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import msgspec
 
+from events.registry_terms import Wallet
+from events.values import member_id
 from services.kernel.errors import AuthenticationFailed, InvalidField
+from services.kernel.ethereum import is_address, recover
 from services.kernel.jws import parse_jws, unb64
 from services.kernel.routes import Caller, CommandRoute, Route
+from services.kernel.typed_commands import digest, possession_statement, signed_text, wallet_domain
 from services.registry import bodies, commands
 from services.registry.keys import key_problem, possession_payload
 
 
 def routes() -> tuple[Route, ...]:
     """Return everything the registry answers to."""
-    return (*_member_routes(), *_node_routes(), *_suspension_routes(), *_steward_routes())
+    return (*_member_routes(), *_wallet_routes(), *_node_routes(), *_suspension_routes(), *_steward_routes())
 
 
 def _member_routes() -> tuple[CommandRoute, ...]:
@@ -42,6 +46,38 @@ def _member_routes() -> tuple[CommandRoute, ...]:
             bodies.RevokeApiKeyBody,
             lambda body, _caller: commands.RevokeApiKey(body.key_id),
             summary="End one of your API keys.",
+        ),
+    )
+
+
+def _wallet_routes() -> tuple[CommandRoute, ...]:
+    return (
+        CommandRoute(
+            "LinkWallet",
+            "/v1/registry/wallets/link",
+            "wallets.manage",
+            bodies.LinkWalletBody,
+            lambda body, caller: commands.LinkWallet(held_wallet(body.wallet, caller, caller.actor), signed(caller)),
+            own_signature=True,
+            summary="Let a wallet sign for you beside your key; signed by your key, with the wallet's possession.",
+        ),
+        CommandRoute(
+            "RotateWallet",
+            "/v1/registry/wallets/rotate",
+            "wallets.manage",
+            bodies.LinkWalletBody,
+            rotate_wallet,
+            own_signature=True,
+            summary="Let another wallet take your wallet's place; the old one signs, the new one shows possession.",
+        ),
+        CommandRoute(
+            "UnlinkWallet",
+            "/v1/registry/wallets/unlink",
+            "wallets.manage",
+            bodies.UnlinkWalletBody,
+            lambda body, caller: commands.UnlinkWallet(body.address, signed(caller)),
+            own_signature=True,
+            summary="Let your wallet sign no longer; your key remains.",
         ),
     )
 
@@ -117,9 +153,7 @@ def _steward_routes() -> tuple[CommandRoute, ...]:
             "/v1/registry/members/register",
             "members.register",
             bodies.RegisterMemberBody,
-            lambda body, caller: commands.RegisterMember(
-                body.handle, body.kind, body.key.key(), body.guild, signed(caller)
-            ),
+            register_member,
             own_signature=True,
             summary="Make a member known.",
         ),
@@ -163,9 +197,38 @@ def _steward_routes() -> tuple[CommandRoute, ...]:
 
 
 def signed(caller: Caller) -> str:
-    """Return the caller's own JWS; the edge supplied it, or the route is declared wrongly."""
+    """Return the caller's own signature as text; the edge supplied it, or the route is declared wrongly."""
     assert caller.authorization is not None
     return caller.authorization
+
+
+def register_member(body: bodies.RegisterMemberBody, caller: Caller) -> commands.RegisterMember:
+    """Make the command of a new member; a wallet must have signed for it itself. Raises AuthenticationFailed."""
+    wallet = None
+    if body.wallet is not None and is_address(body.wallet.address):
+        wallet = held_wallet(body.wallet, caller, member_id(bytes.fromhex(body.wallet.address[2:])))
+    elif body.wallet is not None:
+        raise InvalidField("wallet: the address is not in its EIP-55 spelling", field="wallet")
+    key = body.key.key() if body.key else None
+    return commands.RegisterMember(body.handle, body.kind, key, body.guild, signed(caller), wallet)
+
+
+def rotate_wallet(body: bodies.LinkWalletBody, caller: Caller) -> commands.RotateWallet:
+    """Check that the old wallet signed and that somebody holds the new one. Raises AuthenticationFailed."""
+    old = caller.signer
+    if old is None or old not in caller.directory.wallets:
+        raise AuthenticationFailed("a wallet is replaced by its own signature (EIP-712)")
+    return commands.RotateWallet(old, held_wallet(body.wallet, caller, caller.actor, old), signed(caller))
+
+
+def held_wallet(body: bodies.WalletBody, caller: Caller, subject: str, replaces: str = "") -> Wallet:
+    """Return the wallet once it has signed that it is `subject`'s. Raises InvalidField, AuthenticationFailed."""
+    if not is_address(body.address):
+        raise InvalidField("wallet: the address is not in its EIP-55 spelling", field="wallet")
+    statement = possession_statement(wallet_domain(caller.directory), subject, body.address, replaces)
+    if recover(digest(statement), body.possession) != body.address:
+        raise AuthenticationFailed("the wallet must sign the statement of possession", address=body.address)
+    return Wallet(body.address, signed_text(statement, body.possession))
 
 
 def register_node(body: bodies.RegisterNodeBody, caller: Caller) -> commands.RegisterNode:
@@ -189,17 +252,18 @@ def register_node(body: bodies.RegisterNodeBody, caller: Caller) -> commands.Reg
 
 def rotate_key(body: bodies.RotateKeyBody, caller: Caller) -> commands.RotateKey:
     """Check that somebody holds the new key. Raises InvalidField, AuthenticationFailed."""
-    assert caller.kid is not None
+    old_kid = caller.signer or caller.kid
+    assert old_kid is not None
     key = body.key.key()
     problem = key_problem(key)
     if problem is not None:
         raise InvalidField(f"key: {problem}", field="key")
     possession = parse_jws(body.possession)
-    statement = possession_payload(caller.directory.genesis_sha256, caller.actor, caller.kid, key.kid)
+    statement = possession_payload(caller.directory.genesis_sha256, caller.actor, old_kid, key.kid)
     if possession.kid != key.kid or possession.payload != statement:
         raise AuthenticationFailed("the new key must sign the statement of possession", kid=key.kid)
     possession.verify(unb64(key.x))
-    return commands.RotateKey(caller.kid, key, signed(caller), body.possession)
+    return commands.RotateKey(old_kid, key, signed(caller), body.possession)
 
 
 class SignedAnswer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

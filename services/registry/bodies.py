@@ -15,6 +15,7 @@ Count = Annotated[int, Field(ge=0, le=2**53 - 1)]
 Reference = Annotated[str, Field(max_length=80)]
 Text = Annotated[str, Field(max_length=120)]
 Cause = Literal["failed-challenges", "steward", "owner"]
+SealedText = Annotated[str, Field(min_length=1, max_length=12_000, pattern=r"^[A-Za-z0-9_-]+$")]
 Jws = Annotated[str, Field(max_length=8_192)]
 
 
@@ -30,13 +31,21 @@ class KeyBody(Body):
         return PublicKey(self.kid, self.x, self.alg)
 
 
+class WalletBody(Body):
+    """A wallet: its address (EIP-55) and its EIP-712 signature of the statement of possession."""
+
+    address: Annotated[str, Field(max_length=42, examples=["0x52908400098527886E0F7030069857D2E4169EE7"])]
+    possession: Annotated[str, Field(max_length=132)]
+
+
 class RegisterMemberBody(Body):
-    """Who becomes a member."""
+    """Who becomes a member: with a key, or with a wallet."""
 
     handle: Text
     kind: MemberKind
-    key: KeyBody
+    key: KeyBody | None = None
     guild: Text | None = None
+    wallet: WalletBody | None = None
 
 
 class RoleBody(Body):
@@ -53,6 +62,18 @@ class RotateKeyBody(Body):
     possession: Jws
 
 
+class LinkWalletBody(Body):
+    """The wallet that shall sign for the caller from now on."""
+
+    wallet: WalletBody
+
+
+class UnlinkWalletBody(Body):
+    """Which wallet of the caller's shall sign no longer."""
+
+    address: Annotated[str, Field(max_length=42)]
+
+
 class IssueApiKeyBody(Body):
     """The id and hash of a secret only the member knows; expiry in milliseconds UTC."""
 
@@ -66,6 +87,36 @@ class RevokeApiKeyBody(Body):
     """Which API key."""
 
     key_id: Text
+
+
+class SealedFieldsBody(Body):
+    """Sealed texts as `/v1/registry/profiles/seal` answered them; a field left out is not in the profile."""
+
+    name: SealedText | None = None
+    contact_email: SealedText | None = None
+    legal_name: SealedText | None = None
+    about: SealedText | None = None
+
+
+class SealProfileBody(Body):
+    """The whole profile, sealed: it replaces the one before it."""
+
+    sealed: SealedFieldsBody
+
+
+class ProfileBody(Body):
+    """What a member says of itself as a person, to be sealed. It is answered sealed and kept nowhere."""
+
+    name: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    contact_email: Annotated[str, Field(min_length=3, max_length=254, pattern=r"^[^@\s]+@[^@\s]+$")] | None = None
+    legal_name: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    about: Annotated[str, Field(min_length=1, max_length=2_000)] | None = None
+
+
+class EraseSubjectBody(Body):
+    """Whose data to erase: the signer's own id, so that the signature says it."""
+
+    member: Reference
 
 
 class DeviceBody(Body):

@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from events.genesis import Community, PerformanceTable
 from events.registry import Device, Window
-from events.registry_terms import MemberKind, PublicKey, Role
+from events.registry_terms import MemberKind, ProfileField, PublicKey, Role, Wallet
 from services.kernel.decider import Command
 
 
@@ -23,13 +24,14 @@ class FoundCommunity(Command):
 
 @dataclass(frozen=True, slots=True)
 class RegisterMember(Command):
-    """Make a member known, with its first key and no role."""
+    """Make a member known, with its first key or its wallet, and no role. Possession was checked at the edge."""
 
     handle: str
     kind: MemberKind
-    key: PublicKey
+    key: PublicKey | None
     guild: str | None
     authorization: str
+    wallet: Wallet | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,31 @@ class RotateKey(Command):
 
 
 @dataclass(frozen=True, slots=True)
+class LinkWallet(Command):
+    """Let a wallet sign for the asking member beside its key. The wallet's possession was checked at the edge."""
+
+    wallet: Wallet
+    authorization: str
+
+
+@dataclass(frozen=True, slots=True)
+class RotateWallet(Command):
+    """Let another wallet take the place of the one that signed this, `old_address`."""
+
+    old_address: str
+    wallet: Wallet
+    authorization: str
+
+
+@dataclass(frozen=True, slots=True)
+class UnlinkWallet(Command):
+    """Let the asking member's wallet sign no longer."""
+
+    address: str
+    authorization: str
+
+
+@dataclass(frozen=True, slots=True)
 class IssueApiKey(Command):
     """Let the asking member use an API key. Only the hash of its secret ever reaches us."""
 
@@ -75,6 +102,23 @@ class RevokeApiKey(Command):
     """End one of the asking member's API keys."""
 
     key_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class SealProfile(Command):
+    """Replace the asking member's profile; the fields were sealed and found to open at the edge."""
+
+    sealed: Mapping[ProfileField, str]
+    authorization: str
+
+
+@dataclass(frozen=True, slots=True)
+class EraseSubject(Command):
+    """Erase a member's personal data for ever: by its own signature, or by a ruling (the id of that fact)."""
+
+    member: str
+    authorization: str | None
+    ruling: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,9 +5,10 @@ Refusal
 |-- NotFounded           there is no community yet
 |-- CommunityUnsound     the genesis document breaks its own rules
 |-- UnknownMember, UnknownNode, UnknownDevice, UnknownApiKey
-|-- HandleTaken, KeyInUse, KeyNotLiving, ApiKeyInUse, TooManyApiKeys
+|-- HandleTaken, KeyInUse, KeyNotLiving, LastKey, WalletLinkedAlready, ApiKeyInUse, TooManyApiKeys
 |-- RoleAlreadyHeld, RoleNotHeld, LastOperator
-|-- NotTheOwner
+|-- NotTheOwner, NotTheSubject
+|-- UnknownZone          the community knows no carbon factor of the grid zone
 |-- BelowMinimum, NothingPayable, DeviceRepeated, TooManyDevices, TermsNotAccepted
 |-- NodeIsRetired, AlreadySuspended, NotSuspended, DeviceInDispute, NotInDispute, AnswersDisagree
 |-- VersionNotNext, EffectiveTooEarly
@@ -88,6 +89,20 @@ class KeyNotLiving(Refusal):
     title = "Key not living"
 
 
+class LastKey(Refusal):
+    """A member keeps at least one key: without it nobody could ever act for it again."""
+
+    slug = "last-key"
+    title = "Last key"
+
+
+class WalletLinkedAlready(Refusal):
+    """A member has at most one wallet; another one takes its place by `RotateWallet`."""
+
+    slug = "wallet-linked-already"
+    title = "Wallet linked already"
+
+
 class ApiKeyInUse(Refusal):
     """An API key with this id exists or existed."""
 
@@ -123,11 +138,25 @@ class LastOperator(Refusal):
     title = "Last operator"
 
 
+class NotTheSubject(Refusal):
+    """Only the person themselves, or a ruling, has their data erased."""
+
+    slug = "not-the-subject"
+    title = "Not your own data"
+
+
 class NotTheOwner(Refusal):
     """Only the node's owner may do this."""
 
     slug = "not-the-owner"
     title = "Not the owner"
+
+
+class UnknownZone(Refusal):
+    """The community knows no carbon factor of the grid zone, and a world average is never taken."""
+
+    slug = "unknown-grid-zone"
+    title = "Unknown grid zone"
 
 
 class BelowMinimum(Refusal):

@@ -7,9 +7,10 @@ from typing import Final
 
 import msgspec
 
-from events.genesis import Community, PerformanceTable
+from events.genesis import Community, PerformanceTable, chain_of
 from services.registry.genesis_backfills import backfill_problems
 from services.registry.genesis_rules import (
+    chain_problems,
     currency_problems,
     epoch_problems,
     key_problems,
@@ -80,6 +81,7 @@ def check(community: Community) -> list[str]:
         *tables_problems(community.performance_tables),
         *backfill_problems(community),
         *rule_problems(community),
+        *chain_problems(chain_of(community)),
     ]
     size = len(canonical(community))
     if size > MOST_BYTES:

@@ -6,9 +6,10 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from events.genesis import Community, Currency, Epochs, Pool
+from events.genesis import Chain, Community, Currency, Epochs, MeteringRules, Pool, maintenance_hours
 from events.registry_terms import PublicKey, Role
 from events.values import PPM, is_slug
+from services.kernel.ethereum import is_address
 from services.registry.genesis_summary import BACKFILL_POOL
 from services.registry.genesis_values import (
     NAME_CHARACTERS,
@@ -24,6 +25,11 @@ from services.registry.genesis_values import (
 from services.registry.keys import key_problem
 
 _SYMBOL: Final = re.compile(r"[A-Z][A-Z0-9]{1,11}\Z")
+MOST_GRAMS_PER_KWH: Final = 10_000
+HOURS_OF_30_DAYS: Final = 720
+SECONDS_OF_A_DAY: Final = 86_400
+FIRST_YEAR: Final = 1990
+LAST_YEAR: Final = 2100
 _FOUNDING_ROLES: Final[tuple[Role, ...]] = ("operator", "steward")
 
 
@@ -71,6 +77,14 @@ def key_problems(community: Community) -> Iterator[str]:
             yield f"{path}: the same key stands at {first[key.kid]}"
         else:
             first[key.kid] = path
+
+
+def chain_problems(chain: Chain) -> Iterator[str]:
+    """Judge what wallets' signatures are bound to."""
+    if not 0 < chain.chain_id <= SAFE_INTEGER:
+        yield f"chain.chain_id: {chain.chain_id} is not an id from 1 to {SAFE_INTEGER}"
+    if not is_address(chain.contract):
+        yield f"chain.contract: {chain.contract[:80]!r} is not an address in EIP-55 spelling"
 
 
 def project_problems(community: Community) -> Iterator[str]:
@@ -138,8 +152,8 @@ def rule_problems(community: Community) -> Iterator[str]:
         yield f"metering.late_reserve_ppm: {metering.late_reserve_ppm} is not a share from 0 to {PPM} ppm"
     if not 0 <= metering.late_reserve_days <= 3_650:  # noqa: PLR2004 - ten years
         yield f"metering.late_reserve_days: {metering.late_reserve_days} is not a number of days up to 3650"
-    if metering.consumer_readings_from is not None:
-        yield from instant_problems("metering.consumer_readings_from", metering.consumer_readings_from)
+    yield from _consumer_problems(metering, community.epochs)
+    yield from _hour_and_carbon_problems(metering)
     if not resources.offered:
         yield "resources.offered: nothing; a community pools at least one kind of resource"
     for kind in repeated(resources.offered):
@@ -151,6 +165,30 @@ def rule_problems(community: Community) -> Iterator[str]:
     for name in community.limits.__struct_fields__:
         if not 0 < getattr(community.limits, name) <= SAFE_INTEGER:
             yield f"limits.{name}: {getattr(community.limits, name)} is not a limit above 0"
+
+
+def _consumer_problems(metering: MeteringRules, epochs: Epochs) -> Iterator[str]:
+    if metering.consumer_readings_from is None:
+        return
+    yield from instant_problems("metering.consumer_readings_from", metering.consumer_readings_from)
+    if epochs.close_after_seconds < SECONDS_OF_A_DAY:
+        yield "epochs.close_after_seconds: at least a day where consumer readings are mandatory"
+
+
+def _hour_and_carbon_problems(metering: MeteringRules) -> Iterator[str]:
+    if not 0 <= maintenance_hours(metering) <= HOURS_OF_30_DAYS:
+        yield f"metering.maintenance_hours_per_30_days: does not lie in 0..{HOURS_OF_30_DAYS}"
+    factors = metering.carbon_factors or ()
+    for zone in repeated([factor.zone for factor in factors]):
+        yield f"metering.carbon_factors: {zone} stands twice"
+    for index, factor in enumerate(factors):
+        path = f"metering.carbon_factors[{index}]"
+        for name in ("zone", "id", "method"):
+            yield from text_problems(f"{path}.{name}", getattr(factor, name), NAME_CHARACTERS)
+        if not 0 <= factor.low <= factor.grams_per_kwh <= factor.high <= MOST_GRAMS_PER_KWH:
+            yield f"{path}: the factor lies in its range, from 0 to {MOST_GRAMS_PER_KWH} grams per kWh"
+        if not FIRST_YEAR <= factor.year <= LAST_YEAR:
+            yield f"{path}.year: {factor.year} is not a year from {FIRST_YEAR} to {LAST_YEAR}"
 
 
 def _percent(ppm: int) -> str:

@@ -11,6 +11,7 @@ from typing import Final
 from events.registry_terms import PublicKey
 from services.kernel.directory import Directory
 from services.kernel.errors import InvalidField
+from services.kernel.ethereum import is_address
 from services.registry.errors import KeyInUse
 
 _SMALL_ORDER: Final = frozenset(
@@ -50,6 +51,15 @@ def fresh_key(key: PublicKey, state: Directory) -> bytes:
     raw = _raw(key.x)
     assert raw is not None
     return raw
+
+
+def fresh_wallet(address: str, state: Directory) -> bytes:
+    """Return the 20 bytes of an address nobody has or had; raises InvalidField, KeyInUse."""
+    if not is_address(address):
+        raise InvalidField("a wallet's address is 0x and 40 hex digits in EIP-55 spelling", field="address")
+    if address in state.wallets or address in state.dead_wallets:
+        raise KeyInUse("this wallet is or was somebody's; take a new one", address=address)
+    return bytes.fromhex(address[2:])
 
 
 def possession_payload(genesis_sha256: str, subject: str, old_kid: str, new_kid: str) -> bytes:

@@ -10,4 +10,6 @@ from services.registry.state import Directory, evolve, initial
 
 def service() -> Service[Directory]:
     """Return the registry as one value."""
-    return Service(name="registry", initial=initial, evolve=evolve, decide=DECIDE, policies=policies())
+    return Service(
+        name="registry", initial=initial, evolve=evolve, decide=DECIDE, policies=policies(), snapshot_version=2
+    )

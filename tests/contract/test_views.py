@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from events.store import Checkpoint, CheckpointMoved, Move, StoreError
 from infra.memory_views import MemoryViews
 from infra.postgres.pool import open_pool
 from infra.postgres.views import PostgresViews
-from projections.store import RebuildRunning, Select, ViewStore
+from projections.store import Difference, Parked, RebuildRunning, RowsRefused, Select, ViewNotBuilt, ViewStore
 from projections.view import Row, Table, View
 
 
@@ -255,3 +256,115 @@ async def test_a_reader_never_sees_a_swap_half_done(views: ViewStore) -> None:
         assert (found[0].name, (await snapshot.checkpoints(VIEW))["left"].position) == ("old", 5)
     await swapping
     assert await rows(views, Select(THINGS)) == [Thing("new", 1)]
+
+
+def aside(position: int, stream: str = "s", *, first: bool = False, error: str = "why") -> Parked:
+    return Parked(VIEW.follower, "left", position, "left", stream, "left.thing-done.v1", error, first)
+
+
+async def all_parked(views: ViewStore) -> list[tuple[int, str, bool]]:
+    async with views.writing(VIEW) as writer:
+        found = await writer.parked(("", 0), 100)
+        assert await writer.parked_count() == len(found)
+    return [(each.position, each.error, each.first) for each in found]
+
+
+async def test_parked_facts_are_kept_in_order_and_the_first_of_a_stream_blocks_it(views: ViewStore) -> None:
+    assert await views.alarms() == []
+    async with views.writing(VIEW) as writer:
+        await writer.park([aside(7, first=True), aside(9), aside(8, "t", first=True)])
+        assert await writer.blocked() == {("left", "s"): 7, ("left", "t"): 8}
+    assert await all_parked(views) == [(7, "why", True), (8, "why", True), (9, "why", False)]
+    assert [(each.follower, each.position) for each in await views.alarms()] == [(VIEW.follower, 7), (VIEW.follower, 8)]
+    assert all(each.parked_us > 1_700_000_000_000_000 for each in await views.alarms())
+    assert await views.parked_counts() == {VIEW.follower: 3}
+    async with views.writing(VIEW) as writer:
+        assert [each.position for each in await writer.parked(("left", 7), 1)] == [8]
+
+
+async def test_when_parked_facts_are_released_the_first_one_left_of_their_stream_blocks_it(views: ViewStore) -> None:
+    async with views.writing(VIEW) as writer:
+        await writer.park([aside(7, first=True), aside(9), aside(10), aside(8, "t", first=True)])
+    async with views.writing(VIEW) as writer:
+        await writer.release([aside(7), aside(8, "t")])
+        await writer.park([aside(9, first=True, error="now this")])
+        assert await writer.blocked() == {("left", "s"): 9}
+    assert await all_parked(views) == [(9, "now this", True), (10, "why", False)]
+
+
+async def test_what_is_parked_is_rolled_back_with_everything_else(views: ViewStore) -> None:
+    async def fail() -> None:
+        async with views.writing(VIEW) as writer:
+            await writer.park([aside(7, first=True)])
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await fail()
+    assert await all_parked(views) == []
+
+
+@pytest.mark.parametrize(
+    "thing", [Thing("a", 2**63), Thing("a", 1, count=-(2**63) - 1), Thing("a\0", 1), Thing("\ud800", 1)]
+)
+async def test_a_row_that_no_column_can_hold_is_refused_by_name(views: ViewStore, thing: Thing) -> None:
+    with pytest.raises(RowsRefused):
+        await write(views, Thing("fine", 1), thing)
+    with pytest.raises(RowsRefused):
+        async with views.writing(VIEW) as writer:
+            await writer.fetch(THINGS, [("a", 2**63)])
+    assert await rows(views, Select(THINGS)) == []
+
+
+async def test_a_second_row_of_a_key_that_is_written_once_is_refused_by_name(views: ViewStore) -> None:
+    async with views.writing(VIEW) as writer:
+        await writer.write(LINES, [Line(1, "one")])
+    with pytest.raises(RowsRefused):
+        async with views.writing(VIEW) as writer:
+            await writer.write(LINES, [Line(2, "two"), Line(1, "another")])
+    assert await rows(views, Select(LINES)) == [Line(1, "one")]
+
+
+async def test_a_rebuild_brings_its_own_parked_facts_and_names_the_rows_that_differ(views: ViewStore) -> None:
+    await write(views, Thing("same", 1), Thing("old", 1), Thing("other", 1, "x"), before=0, after=5)
+    async with views.writing(VIEW) as writer:
+        await writer.park([aside(3, first=True, error="before")])
+    async with views.rebuilding(VIEW) as building:
+        async with building.writing() as writer:
+            assert await writer.blocked() == {}
+            await writer.move([Move(0, Checkpoint(writer.follower, "left", 5, b""))])
+            await writer.park([replace(aside(4, first=True, error="anew"), follower=writer.follower)])
+            await writer.write(THINGS, [Thing("same", 1), Thing("new", 1), Thing("other", 1, None)])
+        assert [each.position for each in await views.alarms()] == [3]
+        assert (await building.live())["left"].position == 5
+        async with building.swapping() as swap:
+            assert list(await swap.differences(9)) == [
+                Difference("things", None, Thing("new", 1)),
+                Difference("things", Thing("old", 1), None),
+                Difference("things", Thing("other", 1, "x"), Thing("other", 1, None)),
+            ]
+            assert len(await swap.differences(2)) == 2
+            await swap.replace(swap.live)
+    assert await all_parked(views) == [(4, "anew", True)]
+
+
+async def test_a_version_without_tables_is_named_until_a_rebuild_brings_them(views: ViewStore) -> None:
+    await write(views, Thing("old", 1), before=0, after=5)
+    second = replace(VIEW, version=2)
+    assert (await views.stands(VIEW), await views.stands(second)) == (True, False)
+    for opened in (views.reading(second), views.writing(second)):
+        with pytest.raises(ViewNotBuilt):
+            async with opened as unbuilt:
+                await (unbuilt.fetch(THINGS, [("a", 1)]) if hasattr(unbuilt, "fetch") else unbuilt.digest(second))
+    async with views.rebuilding(second) as building:
+        async with building.writing() as writer:
+            await writer.write(THINGS, [Thing("new", 1)])
+        assert not await views.stands(second)
+        async with building.swapping() as swap:
+            assert (swap.live, (await swap.digests())[0]) == ({}, "")
+            await swap.replace({"left": Checkpoint(second.follower, "left", 7, b"")})
+    assert await rows(views, Select(THINGS)) == [Thing("old", 1)]
+    assert list(await views.drop_older(second)) == [1]
+    assert list(await views.drop_older(second)) == []
+    assert (await views.stands(VIEW), await views.checkpoints(VIEW.follower)) == (False, {})
+    async with views.reading(second) as snapshot:
+        assert list(await snapshot.select(Select(THINGS))) == [Thing("new", 1)]

@@ -179,6 +179,8 @@ def _prepared(document: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, _O
     plain = copy.deepcopy(dict(document))
     plain["components"].pop("securitySchemes", None)
     operations: dict[str, _Operation] = {}
+    for path in [path for path in plain["paths"] if path.startswith("/v1/sessions")]:
+        del plain["paths"][path]  # nobody is authenticated there: tests/flow/test_wallet_sign_in.py has its bad input
     for path, methods in plain["paths"].items():
         for method, operation in methods.items():
             operation.pop("security", None)

@@ -185,7 +185,7 @@ async def test_the_openapi_document_describes_bodies_permissions_and_signatures(
         document = (await client.get("/v1/openapi.json")).json()
     operation = document["paths"][COUNT]["post"]
     assert operation["x-permission"] == "transactions.post"
-    assert operation["security"] == [{"signature": []}]
+    assert operation["security"] == [{"signature": []}, {"session": []}]
     assert operation["requestBody"]["content"]["application/json"]["schema"] == {
         "$ref": "#/components/schemas/CountBody"
     }

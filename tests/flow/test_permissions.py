@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 
-from infra.http.edge import INDEX_PATH, LIVE_PATH, OPENAPI_PATH, READY_PATH, build_app, permissions
+from infra.http.edge import INDEX_PATH, KEYS_PATH, LIVE_PATH, OPENAPI_PATH, READY_PATH, build_app, permissions
 from infra.http.nonces import MemoryNonces
 from infra.http.parts import Parts, Settings, make_parts
+from infra.http.sessions import NONCES_PATH, SESSIONS_PATH
+from infra.subject_keys import MemorySubjectKeys
 from projections.catalog import routes as view_routes
 from projections.queries import ViewReader
 from projections.routes import QueryRoute
@@ -20,10 +22,12 @@ from services.kernel.directory import Directory
 from services.kernel.roles import ROLES, permits
 from services.metering.api import routes as metering_routes
 from services.registry.api import routes as registry_routes
+from services.registry.profile_api import profile_routes
 from services.treasury.api import routes as treasury_routes
 from tests.toy_edge import PUBLIC_URL, NameParams, ToyEdge, command_routes, toy_edge
 
-OPEN = {("GET", INDEX_PATH), ("GET", LIVE_PATH), ("GET", READY_PATH), ("GET", OPENAPI_PATH)}
+OPEN = {("GET", INDEX_PATH), ("GET", KEYS_PATH), ("GET", LIVE_PATH), ("GET", READY_PATH), ("GET", OPENAPI_PATH)}
+OPEN |= {("POST", NONCES_PATH), ("POST", SESSIONS_PATH)}  # whoever signs in is not known yet
 """The only routes that anyone may call without asking for anything."""
 
 
@@ -71,10 +75,14 @@ async def test_every_route_of_the_toy_names_a_permission_and_answers_nobody_else
 
 
 async def test_every_route_of_the_platform_names_a_permission() -> None:
-    services = {"registry": registry_routes(), "metering": metering_routes(), "treasury": treasury_routes()}
+    services = {
+        "registry": (*registry_routes(), *profile_routes(MemorySubjectKeys(), bytes)),
+        "metering": metering_routes(),
+        "treasury": treasury_routes(),
+    }
     async with toy_edge() as edge:
         reader = ViewReader(None)  # type: ignore[arg-type] # nothing is asked here
-        queries = view_routes(reader, None)  # type: ignore[arg-type] # nothing is asked here
+        queries = view_routes(reader, None, None)  # type: ignore[arg-type] # nothing is asked here
         app = build_app(parts_of(edge, dict.fromkeys(services, edge.appender)), services, queries)
     judge(app)
     assert len(permissions(app)) == sum(map(len, services.values())) + len(queries) + len(OPEN)

@@ -15,7 +15,7 @@ import pytest
 from events import registry
 from events.store import Checkpoint, CheckpointMoved, Move
 from infra.tail import TailBus
-from projections import audit_trail, balances, epochs, members, nodes, scores, usage
+from projections import audit_trail, balances, epochs, members, nodes, profiles, scores, usage
 from projections.catalog import routes, views
 from projections.lag import Lag, PolicyPlace, lag
 from projections.queries import ViewReader
@@ -205,8 +205,8 @@ async def test_lag_shows_every_follower_with_what_lies_before_it(world: World) -
     places = [PolicyPlace("treasury", "pays", "registry"), PolicyPlace("metering", "idle", "treasury")]
     found = await lag(world.stores, [balances.VIEW, members.VIEW], world.views, places)
     assert [(row, row.behind) for row in found] == [
-        (Lag("view/balances.v1", "treasury", 3, 4), 1),
-        (Lag("view/members.v1", "registry", 0, 1), 1),
+        (Lag(balances.VIEW.follower, "treasury", 3, 4), 1),
+        (Lag(members.VIEW.follower, "registry", 0, 1), 1),
         (Lag("policy/pays", "registry", 1, 1), 0),
         (Lag("policy/idle", "treasury", 0, 4), 4),
     ]
@@ -217,8 +217,10 @@ def test_every_view_has_a_name_of_its_own_and_every_route_a_path_of_its_own() ->
         return None
 
     unused: Callable[..., Any] = nothing
-    all_routes = routes(ViewReader(None), unused)  # type: ignore[arg-type]
-    assert len({view.name for view in views()}) == len(views()) == 7
+    all_routes = routes(ViewReader(None), unused, unused)  # type: ignore[arg-type]
+    assert len({view.name for view in views()}) == len(views()) == 8
     assert len({route.path for route in all_routes}) == len({route.name for route in all_routes}) == len(all_routes)
-    assert {route.permission for route in all_routes} == {"views.read"}
-    assert set(views()) == {view.VIEW for view in (audit_trail, balances, epochs, members, nodes, scores, usage)}
+    assert {route.permission for route in all_routes} == {"views.read", "profiles.read"}
+    assert set(views()) == {
+        view.VIEW for view in (audit_trail, balances, epochs, members, nodes, profiles, scores, usage)
+    }

@@ -5,19 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from random import Random
-from typing import Any
 
 import pytest
 from eventsourcing.persistence import StoredEvent
 
-from events import treasury
-from events.catalog import Recorded, UpgradeNeeded
-from events.envelope import Fact
+from events.catalog import UpgradeNeeded
 from events.facts import catalog
 from events.store import Checkpoint, Move, StoreRewound
 from projections import audit_trail, balances, rebuild
 from projections.catalog import views
-from projections.view import Change, Handler, View
 from tests import history
 from tests.following import World, open_world
 from tests.history import member
@@ -95,44 +91,6 @@ async def test_a_rebuild_with_less_memory_than_rows_gives_the_same(
     for view in views():
         report = await rebuild.rebuild(view, world.views, world.stores, catalog())
         assert (report.equal, report.hash_after) == (True, expected[view.name])
-
-
-async def test_a_fact_that_cannot_be_folded_stops_its_view_before_it_and_no_other(world: World) -> None:
-    def choke(fact: Any, recorded: Recorded) -> list[Change]:
-        if recorded.position == 3:
-            raise ZeroDivisionError
-        return list(balances._posted(fact, recorded))
-
-    handlers: dict[type[Fact], Handler] = {**balances.VIEW.handlers, treasury.TransactionPosted: choke}
-    choking = View("choking", 1, ("treasury",), balances.VIEW.tables, handlers)
-    await world.history.record(*(history.posted("a", "b", 1, n) for n in range(5)))
-    async with world.following(choking, balances.VIEW) as (choked, fine):
-        await world.caught_up(balances.VIEW)
-        async with asyncio.timeout(10):
-            while choked.alarm is None:
-                await asyncio.sleep(0.02)
-    assert (choked.alarm.service, choked.alarm.position) == ("treasury", 3)
-    assert isinstance(choked.alarm.__cause__, ZeroDivisionError)
-    assert (await world.views.checkpoints(choking.follower))["treasury"].position == 2
-    assert fine.alarm is None
-    assert (await world.ask("balances.one", account="b")).body["balance"] == "5"
-    # Once the fold is repaired, it goes on as if nothing had happened.
-    repaired = View("choking", 1, ("treasury",), balances.VIEW.tables, balances.VIEW.handlers)
-    async with world.following(repaired):
-        await world.caught_up(repaired)
-    assert await world.digest(repaired) == await world.digest(balances.VIEW)
-
-
-async def test_a_fact_whose_row_the_database_refuses_stops_its_view_before_it(world: World) -> None:
-    most = 2**63 - 1
-    await world.history.record(*(history.posted("a", "b", amount, amount) for amount in (1, 2, most, 3)))
-    async with world.following(balances.VIEW) as (runner,):
-        async with asyncio.timeout(10):
-            while runner.alarm is None:
-                await asyncio.sleep(0.02)
-    assert runner.alarm.position == 3
-    answer = await world.ask("balances.one", account="b", at_least={})
-    assert (answer.body["balance"], answer.positions) == ("3", {"treasury": 2})
 
 
 async def test_a_fact_of_an_unknown_type_stops_every_view_that_meets_it(world: World) -> None:

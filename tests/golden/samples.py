@@ -23,7 +23,8 @@ from events.genesis import (
     TableEntry,
     Vesting,
 )
-from events.registry_terms import PublicKey
+from events.registry_terms import PublicKey, Wallet
+from events.sealing import Place, seal_text
 from events.values import identifier, member_id, node_id
 
 DAY: Final = 86_400_000
@@ -43,7 +44,21 @@ KEY: Final = PublicKey("kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k", "11qYAYKxC
 NEXT_KEY: Final = PublicKey(
     "YVa0oofeIdhiHm36uxohgD8fZPEiXH-tkvbG8eHyH7s", "dGqyM_Pdla49KtDTy06xQbqKK_e5t-vGX6vM8Y8H6ms"
 )
+SEALED: Final = seal_text(bytes(32), Place("registry.profile-sealed.v1", "name", ADA), "Ada Lovelace", bytes(12))
 LOG_KEY: Final = PublicKey("LVFfay2GhZHVV6SWcCJy-QmSMmlto3NmCSTRS4L94aU", "VJ8eNfsF-LMEgQoHcGeFhpRXl1mOifDOiVsHjWdHK3c")
+
+WALLET: Final = Wallet(
+    "0xA460BC027a6c7bE8145a52B49184Ee91Fa37A14b",
+    '{"domain":{"chainId":31337,"name":"Golden commons","salt":"0x9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15'
+    'd6c15b0f00a08","verifyingContract":"0x0000000000000000000000000000000000000000","version":"1"},"message":{"repla'
+    'ces":"","subject":"member/4b6dfab25018ecaca0b50c72431e503b","wallet":"0xA460BC027a6c7bE8145a52B49184Ee91Fa37A14b'
+    '"},"primaryType":"WalletPossession","signature":"0x6de7a343cd2c73ceaa4e903f159a9da5881e264413c1f461a95c1a68bd165'
+    '068412f4494f2a95980abb3674214b79375f938af2c81f529d99af3240753af6e671c","types":{"EIP712Domain":[{"name":"name","'
+    'type":"string"},{"name":"version","type":"string"},{"name":"chainId","type":"uint256"},{"name":"verifyingContrac'
+    't","type":"address"},{"name":"salt","type":"bytes32"}],"WalletPossession":[{"name":"subject","type":"string"},{"'
+    'name":"wallet","type":"address"},{"name":"replaces","type":"string"}]}}',
+)
+NEXT_WALLET: Final = Wallet("0x63B66973B8e74009e8bd3D70997Dd2717c33C5d9", WALLET.possession)
 
 TABLE: Final = PerformanceTable(
     work_class="infer",
@@ -96,8 +111,13 @@ REGISTRY: Final[tuple[tuple[str, Fact], ...]] = (
     (ADA, registry.RoleGranted(ADA, "provider", JWS)),
     (ADA, registry.RoleRevoked(ADA, "provider", JWS)),
     (ADA, registry.KeyRotated(ADA, KEY.kid, NEXT_KEY, JWS, JWS)),
+    (ADA, registry.WalletLinked(ADA, WALLET, JWS)),
+    (ADA, registry.WalletRotated(ADA, WALLET.address, NEXT_WALLET, WALLET.possession)),
+    (ADA, registry.WalletUnlinked(ADA, NEXT_WALLET.address, JWS)),
     (ADA, registry.ApiKeyIssued(ADA, "reader-1", SHA, "the dashboard", ZERO + 365 * DAY)),
     (ADA, registry.ApiKeyRevoked(ADA, "reader-1")),
+    (ADA, registry.ProfileSealed(ADA, {"contact_email": SEALED, "name": SEALED}, JWS)),
+    (ADA, registry.SubjectErased(ADA, JWS)),
     (
         NODE,
         registry.NodeRegistered(
@@ -179,11 +199,18 @@ METERING: Final[tuple[tuple[str, Fact], ...]] = (
         "project/protein-folding",
         metering.LeaseCancelled("protein-folding", LEASE, ZERO + 1_800_000, "500000", JWS),
     ),
+    (NODE, metering.NodeAdopted(NODE, ADA, (DEVICE,), registry.Window(8, 20), ZERO // 3_600_000, "DE", 1_200)),
+    (NODE, metering.MaintenanceAnnounced(NODE, ZERO // 3_600_000 + 2, 3, JWS)),
+    (NODE, metering.HeartbeatHourRecorded(NODE, ADA, ZERO // 3_600_000, "fffffffffffffff", SHA, JWS)),
     (
         NODE,
         metering.ReadingsRecorded(
             NODE, SHA, 7, 1_000, JWS, rejected={"outside-lease": (3, 4)}, late=(0,), conflicts=(9,)
         ),
+    ),
+    (
+        "project/protein-folding",
+        metering.ConsumerReadingsRecorded("protein-folding", BEN, SHA, 3, 12, JWS, {"outside-lease": (3,)}),
     ),
     (
         NODE,

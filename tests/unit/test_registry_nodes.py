@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from events.genesis import CarbonFactor
 from events.registry import (
     Device,
     NodeActivated,
@@ -150,3 +151,13 @@ def test_a_node_joins_once_and_its_key_is_nobody_elses() -> None:
         world.when(registration("one"), "aurora")
     with pytest.raises(errors.KeyInUse):
         world.when(registration("two", key=key("lab")), "aurora")
+
+
+def test_a_grid_zone_without_a_carbon_factor_is_refused_where_there_are_factors() -> None:
+    factor = CarbonFactor(zone="FR", id="rte-2024", year=2024, method="average", grams_per_kwh=22, low=15, high=60)
+    founded = community()
+    rules = msgspec.structs.replace(founded.metering, carbon_factors=(factor,))
+    world = World(msgspec.structs.replace(founded, metering=rules))
+    with pytest.raises(errors.UnknownZone):
+        world.when(registration("one", zone="DE"), "aurora")
+    assert world.when(registration("one", zone="FR"), "aurora")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import Any
 
 import pytest
@@ -105,3 +106,19 @@ def test_the_largest_bodies_are_read_whole() -> None:
     objects = [{"a": "b", "c": index} for index in range(100_000)]
     assert parse_json(json.dumps(bulk).encode()) == bulk
     assert parse_json(json.dumps(objects).encode()) == objects
+
+
+@pytest.mark.parametrize("raw", [b"[" * 60_000, b'{"a":' * 12_000, b'["' + b"x" * 50 + b'",' + b"[" * 60_000])
+def test_deep_nesting_ends_no_process_even_where_a_library_raised_the_recursion_limit(raw: bytes) -> None:
+    """`py_ecc`, which `eth-account` brings, sets the limit to 100,000 when it is imported."""
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(100_000)
+    try:
+        with pytest.raises(MalformedRequest, match="32 levels"):
+            parse_json(raw)
+        assert parse_json(b'["[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[\\"[", {"a": ["]"]}]') == [
+            "[" * 38 + '"[',
+            {"a": ["]"]},
+        ]
+    finally:
+        sys.setrecursionlimit(before)

@@ -21,6 +21,7 @@ from events.registry_terms import WorkClass
 from services.kernel.decider import Context, Decision, Emit
 from services.metering.commands import CloseEpoch
 from services.metering.deadlines import backfill_of, not_over
+from services.metering.energy import with_energy
 from services.metering.errors import EpochNotOver, EpochOutOfOrder, NotAdopted
 from services.metering.late import late_scores
 from services.metering.merkle import merkle_root
@@ -49,7 +50,7 @@ def close_epoch(command: CloseEpoch, state: Metering, context: Context) -> Decis
     judged = judge(state, epoch, [(device, node.owner) for node in tallied.values() for device in node.devices])
     factors = factors_at(state, epoch, tallied, judged)
     scores = [node_score(node, tallied[node], factors, state.grid.length_ms) for node in tallied]
-    pages = [EpochPaged(epoch, page, nodes) for page, nodes in enumerate(_pages(scores))]
+    pages = [EpochPaged(epoch, page, nodes) for page, nodes in enumerate(_pages(with_energy(state, epoch, scores)))]
     closed = EpochClosed(
         epoch,
         state.grid.start(epoch),

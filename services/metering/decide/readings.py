@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Final
 
+from msgspec import UNSET
+
 from events.metering import ReadingsRecorded, RejectionCode
-from events.values import DAY_MS
+from events.registry_terms import DeviceKind
+from events.values import DAY_MS, HOUR_MS
 from services.kernel.decider import Context, Decision, Emit
 from services.metering import steps
 from services.metering.batches import Batch, Reading, form_code, read_batch, readings_of
 from services.metering.closing import LATE_MS
 from services.metering.commands import RecordReadings
+from services.metering.energy import energy_rejected
 from services.metering.errors import NoReadingStands, NotThisNode, UnknownNode
 from services.metering.folding import Onto, fold_batch, recorded
-from services.metering.state import LeaseState, Metering
+from services.metering.placement import WHOLE_DEVICE
+from services.metering.spools import answer_of, judge_part
+from services.metering.state import LatePart, LeaseState, Metering
 
 MAX_AGE_MS: Final = 35 * DAY_MS
 MAX_AHEAD_MS: Final = 300_000
@@ -30,9 +36,14 @@ class _Judgement:
     late: list[int]
 
     @property
+    def bad(self) -> frozenset[int]:
+        """The indexes that never count."""
+        return frozenset(index for indexes in self.rejected.values() for index in indexes)
+
+    @property
     def left_out(self) -> frozenset[int]:
-        """The indexes that count nothing."""
-        return frozenset(index for indexes in self.rejected.values() for index in indexes).union(self.late)
+        """The indexes that count nothing unless their hour's spool is proved."""
+        return self.bad.union(self.late)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +54,12 @@ class _Limits:
     end_ms: int
     now_ms: int
     backfill: str | None
+    most: int
 
-    def code(self, start: int, end: int) -> RejectionCode | None:
-        """Return what is wrong with an interval, or None."""
+    def code(self, start: int, end: int, level: int) -> RejectionCode | None:
+        """Return what is wrong with a reading, or None."""
+        if level > self.most:
+            return "level-out-of-range"
         if not self.start_ms <= start < end <= self.end_ms:
             return "outside-lease"
         if self.backfill is None and end > self.now_ms + MAX_AHEAD_MS:
@@ -76,15 +90,19 @@ def record_readings(command: RecordReadings, state: Metering, context: Context) 
     node = context.directory.nodes.get(batch.node)
     if node is None or node.status == "retired":
         raise UnknownNode("the registry knows no such node", node=batch.node)
-    pairs = _pairs(batch, state, context, {device.device for device in node.fact.devices})
+    pairs = _pairs(batch, state, context, {device.device: device.kind for device in node.fact.devices})
     judgement = _Judgement({}, [])
-    if batch.malformed or not _all_in_order(batch.runs, pairs):
+    if batch.late_of or batch.malformed or not _all_in_order(batch.runs, pairs):
         judgement = _judge(batch, readings_of(command.jws), pairs)
         if sum(map(len, judgement.rejected.values())) == batch.count:
             raise NoReadingStands("every reading of the batch is bad", rejected=_sorted(judgement.rejected))
+    spool = None
+    if batch.late_of is not None:
+        spool = judge_part(state, batch.node, batch.late_of, LatePart(command.jws, judgement.bad))
+    left_out = judgement.bad if spool is not None and spool.whole else judgement.left_out
     conflicts: Sequence[int] = ()
-    if fold_batch(Onto(state, command.jws, judgement.left_out)).met:
-        conflicts = _conflicts(batch, readings_of(command.jws), judgement.left_out, state)
+    if fold_batch(Onto(state, command.jws, left_out)).met:
+        conflicts = _conflicts(batch, readings_of(command.jws), left_out, state)
     fact = ReadingsRecorded(
         batch.node,
         batch.batch,
@@ -95,8 +113,10 @@ def record_readings(command: RecordReadings, state: Metering, context: Context) 
         tuple(judgement.late),
         tuple(conflicts),
         "provider",
-        batch.spool,
+        batch.late_of.spool_sha256 if batch.late_of else None,
         _backfill(pairs),
+        spool or UNSET,
+        energy_rejected(batch.energy, state, context.time_ms) or UNSET,
     )
     return Decision([Emit(batch.node, fact)], _answer(fact))
 
@@ -108,10 +128,12 @@ def _answer(fact: ReadingsRecorded) -> Mapping[str, object]:
         "rejected": fact.rejected or {},
         "late": list(fact.late),
         "conflicts": list(fact.conflicts),
+        **answer_of(fact.spool or None),
+        **({"energy_rejected": list(fact.energy_rejected)} if fact.energy_rejected else {}),
     }
 
 
-def _pairs(batch: Batch, state: Metering, context: Context, devices: Collection[str]) -> _Pairs:
+def _pairs(batch: Batch, state: Metering, context: Context, devices: Mapping[str, DeviceKind]) -> _Pairs:
     """Return what holds for each pair of device and lease that the batch's readings name."""
     found: dict[tuple[int, int], _Limits | RejectionCode] = {}
     for run in batch.runs:
@@ -123,23 +145,36 @@ def _pairs(batch: Batch, state: Metering, context: Context, devices: Collection[
 
 
 def _limits(
-    node: str, device: str, lease: LeaseState | None, state: Metering, context: Context, devices: Collection[str]
+    node: str,
+    device: str,
+    lease: LeaseState | None,
+    state: Metering,
+    context: Context,
+    devices: Mapping[str, DeviceKind],
 ) -> _Limits | RejectionCode:
     if device not in devices:
         return "unknown-device"
     if lease is None:
         return "unknown-lease"
-    if lease.fact.node != node or all(leased.device != device for leased in lease.fact.devices):
+    if lease.fact.node != node or not _is_leased(device, devices[device], lease):
         return "device-not-leased"
     name = lease.fact.backfill
     backfill = state.backfills.get(name) if name is not None else None
     open_name = name if backfill is not None and backfill.is_open else None
-    return _Limits(lease.fact.start_ms, lease.end_ms, context.time_ms, open_name)
+    most = lease.fact.share if lease.fact.kind == "cpu" else WHOLE_DEVICE
+    return _Limits(lease.fact.start_ms, lease.end_ms, context.time_ms, open_name, most)
+
+
+def _is_leased(device: str, kind: DeviceKind, lease: LeaseState) -> bool:
+    """Tell whether a lease is of a device; one of milli-cores names none and is of the node's processors."""
+    if lease.fact.kind == "cpu":
+        return kind == "cpu"
+    return any(leased.device == device for leased in lease.fact.devices)
 
 
 def _all_in_order(runs: Sequence[Reading], pairs: _Pairs) -> bool:
     """Tell whether every run lies where nothing can be wrong or late: the common case, decided at once."""
-    device = lease = first = last = -1
+    device = lease = first = last = most = -1
     for run in runs:
         if run[1] != lease or run[0] != device:
             device, lease = run[0], run[1]
@@ -147,7 +182,8 @@ def _all_in_order(runs: Sequence[Reading], pairs: _Pairs) -> bool:
             if not isinstance(limits, _Limits):
                 return False
             first, last = limits.quick()
-        if run[2] < first or run[3] > last:
+            most = limits.most
+        if run[2] < first or run[3] > last or run[4] > most:
             return False
     return True
 
@@ -163,9 +199,11 @@ def _judge(batch: Batch, readings: Sequence[Reading], pairs: _Pairs) -> _Judgeme
             found = pairs[reading[0], reading[1]]
             if isinstance(found, _Limits):
                 limits = found
-                code = found.code(reading[2], reading[3])
+                code = found.code(reading[2], reading[3], reading[4])
             else:
                 code = found
+        if code is None and batch.late_of is not None and reading[2] // HOUR_MS != batch.late_of.hour:
+            code = "outside-spool"
         if code is not None:
             judgement.rejected.setdefault(code, []).append(index)
         elif limits is not None and limits.is_late(reading[3]):

@@ -12,9 +12,11 @@ from services.registry.decide.disputes import reinstate_nodes, retire_node
 from services.registry.decide.founding import found_community
 from services.registry.decide.lifecycle import note_challenges, reinstate_node, suspend_node
 from services.registry.decide.members import grant_role, register_member, revoke_role, rotate_key
+from services.registry.decide.profiles import erase_subject, seal_profile
 from services.registry.decide.registration import register_node
 from services.registry.decide.statements import label_node, state_window
 from services.registry.decide.tables import adopt_performance_table
+from services.registry.decide.wallets import link_wallet, rotate_wallet, unlink_wallet
 from services.registry.state import Directory
 
 DECIDE: Final[Mapping[type[Command], Callable[[Any, Directory, Context], Decision]]] = {
@@ -23,8 +25,13 @@ DECIDE: Final[Mapping[type[Command], Callable[[Any, Directory, Context], Decisio
     commands.GrantRole: grant_role,
     commands.RevokeRole: revoke_role,
     commands.RotateKey: rotate_key,
+    commands.LinkWallet: link_wallet,
+    commands.RotateWallet: rotate_wallet,
+    commands.UnlinkWallet: unlink_wallet,
     commands.IssueApiKey: issue_api_key,
     commands.RevokeApiKey: revoke_api_key,
+    commands.SealProfile: seal_profile,
+    commands.EraseSubject: erase_subject,
     commands.RegisterNode: register_node,
     commands.NoteChallenges: note_challenges,
     commands.SuspendNode: suspend_node,

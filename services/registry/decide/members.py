@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from msgspec import UNSET
+
 from events.registry import KeyRotated, MemberRegistered, RoleGranted, RoleRevoked
 from events.registry_terms import Role
 from events.values import is_slug, member_id
@@ -10,7 +12,7 @@ from services.kernel.errors import InvalidField, PermissionDenied
 from services.registry.commands import GrantRole, RegisterMember, RevokeRole, RotateKey
 from services.registry.decide.guards import founded, known_member, permitted, standing_node
 from services.registry.errors import HandleTaken, KeyNotLiving, LastOperator, RoleAlreadyHeld, RoleNotHeld
-from services.registry.keys import fresh_key
+from services.registry.keys import fresh_key, fresh_wallet
 from services.registry.state import Directory
 
 
@@ -24,12 +26,28 @@ def register_member(command: RegisterMember, state: Directory, context: Context)
         raise InvalidField("a guild is named like a handle", field="guild")
     if command.handle in state.handles:
         raise HandleTaken(f"the handle {command.handle!r} is taken", handle=command.handle)
-    member = member_id(fresh_key(command.key, state))
+    member = _first_key(command, state)
     assert member not in state.members, member
     fact = MemberRegistered(
-        member, command.handle, command.kind, command.key, command.guild, context.actor, command.authorization
+        member,
+        command.handle,
+        command.kind,
+        command.key,
+        command.guild,
+        context.actor,
+        command.authorization,
+        command.wallet or UNSET,
     )
     return Decision((Emit(member, fact),), {"member": member})
+
+
+def _first_key(command: RegisterMember, state: Directory) -> str:
+    """Return the id that follows from the one key or wallet a member starts with; raises InvalidField, KeyInUse."""
+    if command.wallet is not None and command.key is None:
+        return member_id(fresh_wallet(command.wallet.address, state))
+    if command.key is not None and command.wallet is None:
+        return member_id(fresh_key(command.key, state))
+    raise InvalidField("a member starts with one key: either an Ed25519 key or a wallet", field="key")
 
 
 def grant_role(command: GrantRole, state: Directory, context: Context) -> Decision:
@@ -69,7 +87,7 @@ def rotate_key(command: RotateKey, state: Directory, context: Context) -> Decisi
     subject = context.actor
     is_node = subject.startswith("node/")
     living = standing_node(state, subject).kid if is_node else known_member(state, subject).kid
-    if living != command.old_kid:
+    if living != command.old_kid or living not in state.keys:
         raise KeyNotLiving("the key that signed is not the living one", subject=subject, kid=command.old_kid)
     fresh_key(command.key, state)
     fact = KeyRotated(subject, command.old_kid, command.key, command.authorization, command.possession)

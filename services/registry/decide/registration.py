@@ -15,7 +15,7 @@ from services.kernel.errors import InvalidField
 from services.registry.commands import RegisterNode
 from services.registry.decide.guards import founded, known_member, permitted, plain_text
 from services.registry.decide.minimums import meet_minimums, window_hours
-from services.registry.errors import DeviceRepeated, TermsNotAccepted, TooManyDevices
+from services.registry.errors import DeviceRepeated, TermsNotAccepted, TooManyDevices, UnknownZone
 from services.registry.keys import fresh_key
 from services.registry.state import Directory, suspension
 
@@ -42,6 +42,7 @@ def register_node(command: RegisterNode, state: Directory, context: Context) -> 
             security_baseline=SECURITY_BASELINE,
         )
     _well_formed(command)
+    _zone_known(command.zone, community)
     _distinct(command.devices)
     meet_minimums(community.resources, command)
     node = node_id(fresh_key(command.key, state))
@@ -81,6 +82,12 @@ def _well_formed(command: RegisterNode) -> None:
             raise InvalidField(f"{field} must be a count from 0 on", field=field)
     window_hours(command.window)
     plain_text(command.label, "label")
+
+
+def _zone_known(zone: str, community: Community) -> None:
+    zones = {factor.zone for factor in community.metering.carbon_factors or ()}
+    if zones and zone not in zones:
+        raise UnknownZone(f"there is no carbon factor for the grid zone {zone}", zone=zone)
 
 
 def _distinct(devices: Sequence[Device]) -> None:

@@ -45,8 +45,11 @@ def test_everything_of_ours_is_private_and_the_password_shows_nowhere(make: Make
     server = make(at=tmp_path / "new" / "home")
     dsn = server.start()
     home = server.place.home
-    for name in ("", "keys", "postgres", "postgres/data", "postgres/log", "run", "run/postgres"):
+    for name in ("", "keys", "postgres", "postgres/data", "postgres/log", "run"):
         assert mode(home / name) == 0o700, name
+    sockets = server.place.short_directory_note
+    assert mode(Path(sockets.read_text()) if sockets.exists() else home / "run" / "postgres") == 0o700
+    assert not sockets.exists() or mode(sockets) == 0o600
     assert mode(server.place.password_file) == 0o600
     password = server.place.password()
     assert len(password) >= 32

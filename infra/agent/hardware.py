@@ -1,0 +1,63 @@
+"""What this machine brings when it registers: its processors, memory, and devices under hashed names."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import psutil
+
+from infra.agent.gpus import Gpu, Gpus, device_id
+
+CPUINFO: Final = Path("/proc/cpuinfo")
+MACHINE_ID: Final = Path("/etc/machine-id")
+
+
+@dataclass(frozen=True, slots=True)
+class Hardware:
+    """A machine as it registers. `cpu_device` is the id under which its processors are metered."""
+
+    cpu_device: str
+    cpu_model: str
+    cpu_milli: int
+    memory_mib: int
+    gpus: tuple[Gpu, ...]
+
+    def devices(self) -> list[dict[str, Any]]:
+        """Return the devices as `RegisterNode` takes them: the processors as one, and each GPU."""
+        cpu = {"device": self.cpu_device, "kind": "cpu", "model": self.cpu_model, "capacity": self.cpu_milli}
+        gpus = [
+            {"device": gpu.device, "kind": "gpu", "model": gpu.model, "capacity": 1_000, "memory_mib": gpu.memory_mib}
+            for gpu in self.gpus
+        ]
+        return [cpu | {"memory_mib": self.memory_mib}, *gpus]
+
+
+def look(gpus: Gpus, secret: bytes) -> Hardware:
+    """Return this machine; `secret` keys the hashes of what would tell which one it is."""
+    return Hardware(
+        device_id(secret, f"cpu/{_machine()}"),
+        _processor(),
+        (psutil.cpu_count() or 1) * 1_000,
+        psutil.virtual_memory().total // 2**20,
+        tuple(gpus.found()),
+    )
+
+
+def _machine() -> str:
+    try:
+        return MACHINE_ID.read_text().strip()
+    except OSError:
+        return platform.node()
+
+
+def _processor() -> str:
+    try:
+        lines = CPUINFO.read_text().splitlines()
+    except OSError:
+        lines = []
+    name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+    plain = "".join(letter for letter in name if letter.isascii() and letter.isprintable())
+    return plain[:60].strip() or platform.machine() or "unknown"

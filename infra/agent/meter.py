@@ -1,0 +1,83 @@
+"""Turns leases and the passing of time into readings in the spool.
+
+The provider's reading is the allocated level: the lease's share while the device is up, 0 while it is not. How busy
+the device was is another column and never mixed with it (METERING). A reading is written once its slice is over.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Final
+
+from events.spool import spool_line
+from events.values import HOUR_MS
+from infra.agent.leases import HeldLease
+from infra.agent.slicing import last_end, slices, widened
+from infra.agent.spool import Spool, read_line
+
+MOST_LEASE_HOURS: Final = 26
+"""A lease lasts a day at most; where its readings stand is looked up in the spool of so many hours."""
+
+Pair = tuple[str, str]
+"""A device and a lease."""
+
+
+@dataclass
+class Meter:
+    """Writes readings for what this node has promised.
+
+    `up_since_ms` is since when this agent can say that the machine was up; `first_open(now_ms)` returns the first hour
+    that still takes lines; `down` holds the devices that were not there at some moment since the last reading.
+    """
+
+    spool: Spool
+    slice_ms: int
+    up_since_ms: int
+    first_open: Callable[[int], int]
+    leases: tuple[HeldLease, ...] = ()
+    down: set[str] = field(default_factory=set)
+    until: dict[Pair, int] = field(default_factory=dict)
+
+    def recall(self, now_ms: int) -> None:
+        """Find in the spool how far each device and lease has been metered. Raises SpoolAltered."""
+        for hour in self.spool.hours():
+            if hour >= now_ms // HOUR_MS - MOST_LEASE_HOURS:
+                for device, lease, _, end, _ in map(read_line, self.spool.lines(hour)):
+                    self.until[device, lease] = max(end, self.until.get((device, lease), 0))
+
+    def write(self, now_ms: int, *, flush: bool = False) -> int:
+        """Write every slice that is over (with `flush`, the one under way too); return the lines written.
+
+        Raises SpoolFull: what was written stands, the rest is written the next time.
+        """
+        pairs = [(device, lease) for lease in self.leases for device in lease.devices]
+        slice_ms = widened(self.slice_ms, sum(lease.end_ms > now_ms >= lease.start_ms for _, lease in pairs))
+        lines: dict[int, list[tuple[Pair, int, bytes]]] = defaultdict(list)
+        for device, lease in pairs:
+            for start, end in self._due(device, lease, now_ms, slice_ms, flush=flush):
+                level = 0 if device in self.down else lease.share
+                line = spool_line(device, lease.lease, start, end, level)
+                lines[start // HOUR_MS].append(((device, lease.lease), end, line))
+        for hour in sorted(lines):
+            self.spool.append(hour, [line for _, _, line in lines[hour]])
+            for pair, end, _ in lines[hour]:
+                self.until[pair] = end
+        if lines:
+            self.down.clear()
+        return sum(map(len, lines.values()))
+
+    def _due(
+        self, device: str, lease: HeldLease, now_ms: int, slice_ms: int, *, flush: bool
+    ) -> Iterable[tuple[int, int]]:
+        start = max(
+            lease.start_ms,
+            self.up_since_ms,
+            self.first_open(now_ms) * HOUR_MS,
+            self.until.get((device, lease.lease), 0),
+        )
+        end = min(now_ms, lease.end_ms)
+        if end < lease.end_ms and not flush:
+            end = last_end(end, slice_ms)
+        return slices(start, end, slice_ms)

@@ -1,0 +1,1 @@
+"""Backup and restore: one archive of database, keys and whatever else the home keeps."""

@@ -1,0 +1,145 @@
+"""Energy and carbon of a node in an epoch (METERING "Carbon of use"). Exact fractions, rounded half-even once.
+
+Readings of one meter are a set of intervals, so order, repetition and slicing cannot matter; where they disagree the
+higher one counts: nobody looks cleaner for a second reading. Operations and declared idle are the meter's whole.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from fractions import Fraction
+from itertools import pairwise
+from typing import Final
+
+from immutables import Map
+
+from events.metering import Carbon, Energy, NodeScore
+from events.values import DAY_MS, HOUR_MS, round_half_even
+from services.metering.batches import EnergyReading
+from services.metering.state import Metering, Stated
+
+MAX_AGE_MS: Final = 35 * DAY_MS
+MAX_AHEAD_MS: Final = 300_000
+MAX_MICRO_KWH: Final = 10**9
+"""A thousand kilowatt-hours in one reading of at most an hour: a megawatt."""
+
+WHOLE_PUE: Final = 1_000
+_MICRO: Final = 1_000_000
+Readings = frozenset[EnergyReading]
+_METER: Final = re.compile(r"[a-z0-9][a-z0-9:._-]{0,63}\Z")
+
+
+def energy_rejected(readings: Sequence[EnergyReading], state: Metering, now_ms: int) -> tuple[int, ...]:
+    """Return the indexes of readings that count nothing: malformed, out of time, or of an epoch that is closed."""
+    return tuple(index for index, reading in enumerate(readings) if not _stands(reading, state, now_ms))
+
+
+def _stands(reading: EnergyReading, state: Metering, now_ms: int) -> bool:
+    start, end, micro_kwh, meter = reading
+    return (
+        0 < end - start <= HOUR_MS
+        and now_ms - MAX_AGE_MS <= start
+        and end <= now_ms + MAX_AHEAD_MS
+        and 0 <= micro_kwh <= MAX_MICRO_KWH
+        and _METER.match(meter) is not None
+        and state.grid.epoch_of(start) >= state.next_live
+    )
+
+
+def fold_energy(state: Metering, node: str, readings: Iterable[EnergyReading]) -> Map[int, Map[str, Readings]]:
+    """Return the energy of all epochs with a node's readings in every epoch they touch."""
+    energy, grid = state.energy, state.grid
+    for reading in readings:
+        for epoch in range(grid.epoch_of(reading[0]), grid.epoch_of(reading[1] - 1) + 1):
+            of = energy.get(epoch, Map())
+            energy = energy.set(epoch, of.set(node, of.get(node, frozenset()) | {reading}))
+    return energy
+
+
+def with_energy(state: Metering, epoch: int, scores: Sequence[NodeScore]) -> Sequence[NodeScore]:
+    """Return the scores of an epoch with energy and carbon where meters read any; a node without a score has 0."""
+    found = {score.node: score for score in scores}
+    read = state.energy.get(epoch, Map())
+    for node, readings in read.items():
+        history = state.stated.get(node)
+        if history is None:
+            continue
+        stated = history[-1]
+        score = found.get(node) or NodeScore(node, stated.owner, "0", "0", "0", "0", ())
+        energy = _energy(state, epoch, readings, stated, score)
+        fields = {name: getattr(score, name) for name in score.__struct_fields__}
+        carbon = energy.carbon
+        found[node] = NodeScore(
+            **fields
+            | {
+                "energy_micro_kwh": energy.meter_micro_kwh,
+                "carbon_milligrams": carbon.milligrams if carbon else None,
+                "carbon_factor": carbon.factor if carbon else None,
+                "energy": energy,
+            }
+        )
+    return [found[node] for node in sorted(found)]
+
+
+def _energy(state: Metering, epoch: int, readings: Readings, stated: Stated, score: NodeScore) -> Energy:
+    start, end = state.grid.start(epoch), state.grid.end(epoch)
+    sources = sorted({reading[3] for reading in readings})
+    total = sum((metered([one for one in readings if one[3] == source], start, end) for source in sources), Fraction())
+    meter = round_half_even(total.numerator, total.denominator)
+    offered, utilised = int(score.offered_milli_ms), int(score.utilised_milli_ms)
+    operations = meter * min(utilised, offered) // offered if offered else 0
+    return Energy(
+        str(meter),
+        str(operations),
+        str(meter - operations),
+        tuple(sources),
+        stated.pue_milli,
+        _carbon(state, meter, stated, int(score.micro_rgpu_hours)),
+    )
+
+
+def metered(readings: Iterable[EnergyReading], start: int, end: int) -> Fraction:
+    """Return what one meter read in `[start, end)`, micro-kWh: evenly over each reading, the higher where two meet."""
+    waiting = sorted((one for one in readings if one[0] < end and one[1] > start), reverse=True)
+    edges = sorted({min(max(edge, start), end) for one in waiting for edge in one[:2]})
+    active: list[EnergyReading] = []
+    total = Fraction()
+    for since, until in pairwise(edges):
+        while waiting and waiting[-1][0] <= since:
+            active.append(waiting.pop())
+        active = [one for one in active if one[1] > since]
+        if active:
+            total += max(Fraction(one[2], one[1] - one[0]) for one in active) * (until - since)
+    return total
+
+
+def _carbon(state: Metering, meter: int, stated: Stated, micro_rgpu_hours: int) -> Carbon | None:
+    assert state.rules is not None
+    factor = next((one for one in (state.rules.rules.carbon_factors or ()) if one.zone == stated.zone), None)
+    if factor is None:
+        return None
+    milligrams = carbon_milligrams(meter, stated.pue_milli, factor.grams_per_kwh)
+    sci = round_half_even(milligrams * _MICRO, micro_rgpu_hours) if micro_rgpu_hours else None
+    return Carbon(
+        str(milligrams),
+        str(carbon_milligrams(meter, stated.pue_milli, factor.low)),
+        str(carbon_milligrams(meter, stated.pue_milli, factor.high)),
+        factor.id,
+        factor.year,
+        factor.method,
+        None if sci is None else str(sci),
+    )
+
+
+def carbon_milligrams(micro_kwh: int, pue_milli: int | None, grams_per_kwh: int) -> int:
+    """Return milligrams of CO2 equivalent: energy x PUE x intensity (Software Carbon Intensity 1.1, E x I)."""
+    return round_half_even(micro_kwh * (pue_milli or WHOLE_PUE) * grams_per_kwh, WHOLE_PUE * 1_000)
+
+
+def without_epoch(energy: Map[int, Map[str, Readings]], epoch: int) -> Map[int, Map[str, Readings]]:
+    """Return the energy without an epoch that is closed and all before it."""
+    for known in sorted(energy):
+        if known <= epoch:
+            energy = energy.delete(known)
+    return energy

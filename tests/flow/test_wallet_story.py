@@ -1,0 +1,67 @@
+"""A newcomer's story on a real instance: a wallet, a member, a session, a node registered by the wallet's signature."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+import httpx
+import msgspec
+
+from infra.wallet import Wallet, WalletSession, new_wallet
+from services.kernel.directory import Directory
+from services.kernel.typed_commands import signer_of, wallet_domain
+from services.registry.bodies import RegisterNodeBody
+from services.registry.genesis import sha256
+from tests.caller import Caller
+from tests.instance import Instance, instance
+from tests.registry_world import gpu, key
+from tests.wallet_edge import proof
+
+
+def register(serving: Instance, mine: Wallet, domain: dict[str, object], genesis: str) -> None:
+    steward = Caller(serving.url, serving.key("steward"), genesis)
+    body = {"handle": "willow", "kind": "human", "wallet": proof(mine, domain, mine.member)}
+    joined = steward.authorized("RegisterMember", "/v1/registry/members/register", body)
+    assert joined.json()["member"] == mine.member, joined.text
+    granted = steward.authorized("GrantRole", "/v1/registry/roles/grant", {"member": mine.member, "role": "provider"})
+    assert granted.status_code == 200, granted.text
+    steward.close()
+
+
+async def lend(serving: Instance, mine: Wallet, domain: dict[str, object]) -> tuple[str, str]:
+    """Sign in, replay it in vain, register a node; return the token and the node's position."""
+    body = {
+        "key": msgspec.to_builtins(key("willow's node")),
+        "zone": "FR",
+        "devices": [msgspec.to_builtins(gpu("willow's GPU"))],
+        "cpu_milli": 8_000,
+        "memory_mib": 16_384,
+        "security_baseline": 1,
+        "no_sensitive_data": True,
+    }
+    async with WalletSession(serving.url, mine, domain) as session:
+        message = await session.message()
+        token = (await session.sign_in(message)).json()["token"]
+        again = await session.sign_in(message)
+        assert again.status_code == 401
+        assert "used before" in again.json()["detail"]
+        response = await session.authorized("/v1/registry/nodes/register", "RegisterNode", RegisterNodeBody, body)
+        assert response.status_code == 200, response.text
+        return token, response.json()["first"]
+
+
+def test_a_newcomer_with_nothing_but_a_wallet_lends_a_node(tmp_path: Path) -> None:
+    mine = new_wallet()
+    with instance(tmp_path / "home") as serving:
+        document = serving.found()
+        domain = wallet_domain(Directory(community=document, genesis_sha256=sha256(document)))
+        register(serving, mine, domain, sha256(document))
+        token, position = asyncio.run(lend(serving, mine, domain))
+        path = f"/v1/views/audit_trail/registry/{position}"
+        record = httpx.get(serving.url + path, headers={"commons-at-least": f"registry={position}"}, trust_env=False)
+        assert signer_of(json.loads(record.json()["record"])["data"]["authorization"]) == mine.address, record.text
+        logs = [path for path in serving.home.rglob("*") if "log" in path.name and path.is_file()]
+        written = [serving.log(), *(path.read_text(errors="replace") for path in logs)]
+        assert not [text for text in written if token.rpartition(".")[2] in text]

@@ -1,0 +1,154 @@
+"""What the agent reads off the machine: energy with its source, GPUs through NVML, itself as hardware."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from infra.agent.energy import Energy, Rapl
+from infra.agent.gpus import GpuSample, NoGpus, NvmlGpus, device_id, model_of, open_gpus
+from infra.agent.hardware import look
+from infra.agent.sampling import Sampler
+from tests.agent_given import DEVICE, HandClock, HandGpus
+
+SECRET = bytes(32)
+
+
+def package(folder: Path, name: str, microjoules: int) -> Path:
+    made = folder / name
+    made.mkdir(parents=True)
+    (made / "energy_uj").write_text(f"{microjoules}\n")
+    (made / "max_energy_range_uj").write_text("1000000\n")
+    return made
+
+
+def test_rapl_adds_packages_not_their_parts_and_survives_the_wrap(tmp_path: Path) -> None:
+    first, second = package(tmp_path, "intel-rapl:0", 100), package(tmp_path, "intel-rapl:1", 999_000)
+    package(tmp_path, "intel-rapl:0:0", 5)
+    energy = Energy(Rapl(tmp_path))
+    (first / "energy_uj").write_text("600")
+    (second / "energy_uj").write_text("1000")
+    energy.add((), 0)
+    assert energy.microjoules == 500 + 2_000
+    assert energy.source == "rapl"
+
+
+def test_without_a_source_there_is_no_energy(tmp_path: Path) -> None:
+    energy = Energy(Rapl(tmp_path / "none"))
+    energy.add((GpuSample(DEVICE, 1, 1, None),), 0)
+    energy.add((GpuSample(DEVICE, 1, 1, None),), 1_000)
+    assert (energy.source, energy.microjoules) == ("none", 0)
+
+
+def test_power_times_time_is_energy_but_not_over_a_gap(tmp_path: Path) -> None:
+    energy = Energy(Rapl(tmp_path / "none"))
+    for at, power in ((0, 200_000), (10_000, 300_000), (200_000, 300_000)):
+        energy.add((GpuSample(DEVICE, 1, 1, power),), at)
+    assert (energy.source, energy.microjoules) == ("nvml-power", 2_500_000_000)
+
+
+def test_energy_becomes_readings_by_meter_a_minute_each_and_loses_no_rest(tmp_path: Path) -> None:
+    energy = Energy(Rapl(tmp_path / "none"))
+    found = []
+    for second in range(0, 181, 5):
+        energy.add((GpuSample(DEVICE, 1, 1, 100_000),), second * 1_000)
+        found += energy.readings(1_000_000 + second * 1_000)
+    assert [(start, end) for start, end, _, _ in found] == [
+        (1_000_000 + minute * 60_000, 1_060_000 + minute * 60_000) for minute in range(3)
+    ]
+    assert {meter for *_, meter in found} == {"nvml:" + "d" * 32}
+    # 100 W for 60 s are 6,000 J, 1,666.67 micro-kWh of 3.6 J each.
+    assert [micro_kwh for _, _, micro_kwh, _ in found] == [1_666, 1_667, 1_667]
+
+
+def test_energy_over_a_step_of_the_clock_is_of_no_known_time(tmp_path: Path) -> None:
+    energy = Energy(Rapl(tmp_path / "none"))
+    energy.readings(1_000_000)
+    energy.add((GpuSample(DEVICE, 1, 1, 100_000),), 0)
+    energy.add((GpuSample(DEVICE, 1, 1, 100_000),), 60_000)
+    assert energy.readings(9_000_000) == []
+    assert energy.readings(500_000) == []
+
+
+class Failed(Exception):
+    pass
+
+
+def nvml(**more: Any) -> Any:
+    """The module `pynvml` with one device, as far as it is used."""
+    names = {
+        "NVMLError": Failed,
+        "nvmlInit": lambda: None,
+        "nvmlShutdown": lambda: None,
+        "nvmlDeviceGetCount": lambda: 1,
+        "nvmlDeviceGetHandleByIndex": lambda number: number,
+        "nvmlDeviceGetUUID": lambda _handle: "GPU-1234",
+        "nvmlDeviceGetName": lambda _handle: b"NVIDIA L40S",
+        "nvmlDeviceGetMemoryInfo": lambda _handle: SimpleNamespace(total=48 * 2**30, used=2**30),
+        "nvmlDeviceGetUtilizationRates": lambda _handle: SimpleNamespace(gpu=42, memory=7),
+        "nvmlDeviceGetPowerUsage": lambda _handle: 250_000,
+    }
+    return SimpleNamespace(**(names | more))
+
+
+def failing(*_: Any) -> Any:
+    raise Failed("gone")
+
+
+def test_a_gpu_is_known_by_a_keyed_hash_and_its_model() -> None:
+    gpus = NvmlGpus(nvml(), SECRET)
+    (found,) = gpus.found()
+    assert (found.device, found.model, found.memory_mib) == (device_id(SECRET, "GPU-1234"), "L40S", 49_152)
+    assert "1234" not in found.device
+    assert device_id(bytes(31) + b"\1", "GPU-1234") != found.device
+    assert gpus.sample() == [GpuSample(found.device, 42, 1_024, 250_000)]
+
+
+def test_a_gpu_that_answers_no_more_is_missing_and_one_without_a_meter_tells_no_power() -> None:
+    assert NvmlGpus(nvml(nvmlDeviceGetUtilizationRates=failing), SECRET).sample() == []
+    (sample,) = NvmlGpus(nvml(nvmlDeviceGetPowerUsage=failing), SECRET).sample()
+    assert sample.power_milliwatt is None
+
+
+def test_a_machine_without_driver_or_library_has_no_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pynvml", nvml(nvmlInit=failing))
+    assert open_gpus(SECRET)[1] == "none found by NVML: gone"
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    gpus, how = open_gpus(SECRET)
+    assert (gpus.found(), gpus.sample()) == ((), ())
+    assert "not installed" in how
+
+
+def test_models_are_named_as_tables_name_them() -> None:
+    assert [model_of(name) for name in ("Tesla T4", "NVIDIA A100-SXM4-80GB", "NVIDIA GeForce RTX 4090", "")] == [
+        "T4",
+        "A100-SXM4-80GB",
+        "GeForce-RTX-4090",
+        "unknown",
+    ]
+
+
+def test_this_machine_registers_with_its_processors_as_one_device() -> None:
+    hardware = look(NoGpus(), SECRET)
+    (cpu,) = hardware.devices()
+    assert cpu["kind"] == "cpu"
+    assert cpu["capacity"] == hardware.cpu_milli >= 1_000
+    assert hardware.memory_mib > 0
+    assert len(look(HandGpus(), SECRET).devices()) == 2
+
+
+def test_a_sample_of_this_machine_is_kept_once_a_minute(tmp_path: Path) -> None:
+    clock = HandClock()
+    sampler = Sampler(tmp_path, HandGpus(), Energy(Rapl(tmp_path / "none")), clock)
+    for _ in range(3):
+        clock.move(30_000)
+        sampler.keep(sample := sampler.take())
+    assert sample.memory_mib > 0
+    assert sample.energy_source == "nvml-power"
+    assert sample.energy_microjoules == 2 * 30_000 * 200_000
+    (path,) = tmp_path.glob("*.jsonl")
+    assert len(path.read_text().splitlines()) == 2

@@ -1,0 +1,62 @@
+"""Backups of the key store: secret files that end after 30 days, and bring nobody back who was erased."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from events.values import DAY_MS
+from infra.keys import KeyFileRefused
+from infra.keystore_backup import expire_keystore_backups, export_keystore, import_keystore
+from infra.subject_keys import MemorySubjectKeys
+
+ADA, BEN = (f"member/{digit * 32}" for digit in "ab")
+NOW = 1_790_000_000_000
+
+
+async def exported(folder: Path, now_ms: int = NOW) -> tuple[MemorySubjectKeys, Path]:
+    keys = MemorySubjectKeys()
+    await keys.create(ADA)
+    await keys.create(BEN)
+    return keys, await export_keystore(keys, folder, now_ms)
+
+
+async def test_a_backup_is_a_secret_file_that_brings_all_keys_back(tmp_path: Path) -> None:
+    keys, path = await exported(tmp_path)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    fresh = MemorySubjectKeys()
+    assert await import_keystore(fresh, path, {}, NOW + DAY_MS) == 2
+    assert await fresh.living() == await keys.living()
+    assert await import_keystore(fresh, path, {}, NOW + DAY_MS) == 0
+
+
+async def test_whoever_was_erased_since_stays_erased(tmp_path: Path) -> None:
+    keys, path = await exported(tmp_path)
+    await keys.destroy([ADA])
+    assert await import_keystore(keys, path, {}, NOW) == 0
+    fresh = MemorySubjectKeys()  # its store is new and knows nothing; the facts do
+    assert await import_keystore(fresh, path, {ADA: 17}, NOW) == 1
+    assert await fresh.get(ADA) is None
+
+
+async def test_after_thirty_days_a_backup_is_taken_back_no_more_and_destroyed(tmp_path: Path) -> None:
+    _, path = await exported(tmp_path)
+    _, younger = await exported(tmp_path, NOW + DAY_MS)
+    assert expire_keystore_backups(tmp_path, NOW + 30 * DAY_MS - 1) == []
+    with pytest.raises(KeyFileRefused, match="ended"):
+        await import_keystore(MemorySubjectKeys(), path, {}, NOW + 30 * DAY_MS)
+    assert expire_keystore_backups(tmp_path, NOW + 30 * DAY_MS) == [path]
+    assert not path.exists()
+    assert younger.exists()
+
+
+async def test_a_file_that_is_no_backup_is_refused(tmp_path: Path) -> None:
+    wrong = tmp_path / "keystore-wrong.json"
+    for raw in (b"{}", b"no json", b'{"format":2,"made_ms":1,"ends_ms":2,"keys":{}}'):
+        wrong.write_bytes(raw)
+        with pytest.raises(KeyFileRefused):
+            await import_keystore(MemorySubjectKeys(), wrong, {}, NOW)
+        with pytest.raises(KeyFileRefused):
+            expire_keystore_backups(tmp_path, NOW)
