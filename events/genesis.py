@@ -12,7 +12,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from events.registry_terms import DeviceKind, MemberKind, PublicKey, Role, SizeClass, WorkClass
+from events.registry_terms import KINDS, DeviceKind, GpuClass, MemberKind, PublicKey, Role, SizeClass, WorkClass
 from events.values import PPM
 
 
@@ -131,14 +131,16 @@ class Benchmark(Part, frozen=True):
 
 
 class Project(Part, frozen=True):
-    """A consumer of the pool, with the quota genesis grants it (0: none)."""
+    """A consumer of the pool, with the quota genesis grants it (0 or left out: none); MB are 10^6 bytes."""
 
     slug: str
     owner: str
     size_class: SizeClass
-    work_class: WorkClass = "infer"
+    work_class: GpuClass = "infer"
     gpu_micro_rgpu_hours: str = "0"
     cpu_milli_core_hours: str = "0"
+    storage_mb_hours: str | msgspec.UnsetType = msgspec.UNSET
+    bandwidth_mb: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class BackfillSource(Part, frozen=True):
@@ -268,6 +270,12 @@ def maintenance_hours(rules: MeteringRules) -> int:
 def sub_pools_of(rules: MeteringRules) -> tuple[SubPool, ...]:
     """Return the sub-pools; where the document names none, GPUs have the whole."""
     return rules.sub_pools or (SubPool("gpu", PPM, rules.rate_cap_per_rgpu_hour),)
+
+
+def scored_kinds(rules: MeteringRules) -> tuple[DeviceKind, ...]:
+    """Return the kinds that have a sub-pool, in the order of `KINDS`; the others are recorded and shown, not scored."""
+    pooled = {pool.kind for pool in sub_pools_of(rules)}
+    return tuple(kind for kind in KINDS if kind in pooled)
 
 
 def chain_of(community: Community) -> Chain:

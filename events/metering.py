@@ -1,8 +1,12 @@
 """Facts of metering: what may be consumed, what was measured, what it scored.
 
 Streams: `rules`, `project/<slug>`, `backfill/<slug>`, `node/<id>`, `epoch/<n>`. Times are integer milliseconds UTC,
-intervals half-open; levels are milli shares of one device (1000 = the whole device); amounts that may pass 2^53 are
-decimal strings. Everything a score depends on stands in metering's own facts, so `through_position` names it all.
+intervals half-open; amounts that may pass 2^53 are decimal strings. Everything a score depends on stands in metering's
+own facts, so `through_position` names it all.
+
+Levels are thousandths of the kind's unit: milli shares of one GPU (1000 = the whole device), milli-cores, MB of storage
+(10^6 bytes), kB/s of bandwidth (10^3 bytes per second). Level x ms / 3.6 x 10^9 are unit-hours: GPU-hours, core-hours,
+GB-hours, hours of 1 MB/s; `micro_rgpu_hours` are millionths of the kind's reference unit-hour, whatever the kind.
 """
 
 from __future__ import annotations
@@ -13,8 +17,8 @@ import msgspec
 
 from events.envelope import Fact
 from events.genesis import BackfillSource, MeteringRules, PerformanceTable
-from events.registry import Window
-from events.registry_terms import DeviceKind, SizeClass, WorkClass
+from events.registry import Embodied, Window
+from events.registry_terms import DeviceKind, GpuClass, SizeClass, WorkClass
 
 RejectionCode = Literal[
     "unknown-device",
@@ -52,17 +56,22 @@ class TableAdopted(Fact, frozen=True):
 
 
 class QuotaGranted(Fact, frozen=True):
-    """A project may open leases worth so much more. `source` names what gave it (genesis, a grant)."""
+    """A project may open leases worth so much more. `source` names what gave it (genesis, a grant).
+
+    `work_class` is the class of its GPU leases. `storage_mb_hours` and `bandwidth_mb` are left out where there is none.
+    """
 
     TYPE: ClassVar[str] = "metering.quota-granted.v1"
     project: str
     owner: str
     guild: str | None
     size_class: SizeClass
-    work_class: WorkClass
+    work_class: GpuClass
     gpu_micro_rgpu_hours: str
     cpu_milli_core_hours: str
     source: str
+    storage_mb_hours: str | msgspec.UnsetType = msgspec.UNSET
+    bandwidth_mb: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class BackfillNamed(Fact, frozen=True):
@@ -107,10 +116,22 @@ class LeasedDevice(msgspec.Struct, frozen=True, forbid_unknown_fields=True, arra
     model: str
 
 
-class Lease(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a consumer may use, where and when. `share` is milli per device (gpu) or milli-cores (cpu).
+class Content(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a storage lease keeps: the RFC 6962 Merkle root (hex) over its chunks of 512 bytes, and its length.
 
-    `charged` is what the quota paid: micro reference-GPU-hours (gpu) or milli-core-hours (cpu).
+    The last chunk is padded by zeros. Its consumer should have encrypted it: challenged chunks appear in the log.
+    """
+
+    root: str
+    bytes: int
+
+
+class Lease(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a consumer may use, where and when. `share` is a level: milli per GPU, milli-cores, MB, or kB/s.
+
+    `charged` is what the quota paid, in the kind's own: micro reference-GPU-hours, milli-core-hours, MB-hours, or MB.
+    A lease of processors without devices only holds capacity. `whole` is the level of the whole of each of its devices;
+    where it is left out that is 1000, one GPU. `work_class` is the kind itself but for GPUs. `content` is storage's.
     `linked` names what both sides share (owner, key, guild, first funder); such a lease is shown and earns 0.
     `backfill` is the backfill whose span it lies in.
     """
@@ -129,6 +150,8 @@ class Lease(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     backfill: str | None = None
     renews: str | None = None
     escrow: str | None = None
+    whole: int | msgspec.UnsetType = msgspec.UNSET
+    content: Content | msgspec.UnsetType = msgspec.UNSET
 
 
 class LeasesOpened(Fact, frozen=True):
@@ -158,8 +181,8 @@ class LeaseCancelled(Fact, frozen=True):
 class NodeAdopted(Fact, frozen=True):
     """What metering goes by for a node from `from_hour` on (whole hours since 1970): its owner, devices and window.
 
-    Its hours inside the window are trials of availability; `window` None means that it has retired. Zone and PUE
-    (x 1,000) are what its carbon is computed with.
+    Its hours inside the window are trials of availability; `window` None means that it has retired. Zone, PUE (x 1,000)
+    and what making it emitted are what its carbon is computed with.
     """
 
     TYPE: ClassVar[str] = "metering.node-adopted.v1"
@@ -170,6 +193,7 @@ class NodeAdopted(Fact, frozen=True):
     from_hour: int
     zone: str
     pue_milli: int | None = None
+    embodied: Embodied | msgspec.UnsetType = msgspec.UNSET
 
 
 class MaintenanceAnnounced(Fact, frozen=True):
@@ -280,6 +304,27 @@ class ChallengeResultsRecorded(Fact, frozen=True):
     backfill: str | None = None
 
 
+class StorageChallenged(Fact, frozen=True):
+    """A node was asked for drawn chunks of a storage lease, in stream `node/<id>`; both JWS stand as received.
+
+    `challenger_jws` signs seed and times, and which answer it got; `node_jws` is that answer, None when none came in
+    60 s. `passed` follows from the two and the lease's content alone.
+    """
+
+    TYPE: ClassVar[str] = "metering.storage-challenged.v1"
+    node: str
+    owner: str
+    device: str
+    lease: str
+    challenge: str
+    challenger: str
+    passed: bool
+    start_ms: int
+    end_ms: int
+    challenger_jws: str
+    node_jws: str | None
+
+
 class OverCapacityDetected(Fact, frozen=True):
     """Readings on a device summed above the whole device in this interval: it pays 0 for every lease there."""
 
@@ -323,7 +368,9 @@ class DeviceScore(msgspec.Struct, frozen=True, forbid_unknown_fields=True, array
 class Carbon(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Milligrams of CO2 equivalent of a node's energy with its PUE, at one factor; `low` and `high` are its range.
 
-    `sci_milligrams` are those per reference-GPU-hour scored, absent where nothing was: no average of rates is taken.
+    `embodied_milligrams`, the epoch's part of what making the node emitted, are in all three; left out where its owner
+    states none, and then nothing of it is. `sci_milligrams` are `milligrams` per reference-GPU-hour scored, absent
+    where nothing was: no average of rates is taken.
     """
 
     milligrams: str
@@ -333,6 +380,7 @@ class Carbon(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     year: int
     method: str
     sci_milligrams: str | None = None
+    embodied_milligrams: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class Energy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -370,12 +418,17 @@ class NodeScore(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class EpochPaged(Fact, frozen=True):
-    """At most 200 nodes (fewer when they would not fit) with their scores, sorted by node id; pages come first."""
+    """At most 200 nodes (fewer when they would not fit) with their scores, sorted by node id; pages come first.
+
+    A page holds nodes of one kind (left out: gpu), a node once per kind. Pages of GPUs come first, then cpu, storage
+    and bandwidth; their numbers run through all of them.
+    """
 
     TYPE: ClassVar[str] = "metering.epoch-paged.v1"
     epoch: int
     page: int
     nodes: tuple[NodeScore, ...]
+    kind: DeviceKind | msgspec.UnsetType = msgspec.UNSET
 
 
 class EpochTotals(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -410,7 +463,9 @@ class EpochClosed(Fact, frozen=True):
 class LateUsageScored(Fact, frozen=True):
     """Usage of a closed epoch that was recorded in time but after its close, at the lower factors of both epochs.
 
-    `pages` and `total_micro_rgpu_hours` span all pages of one `(epoch, scored_in)`: they are paid together.
+    `pages` and `total_micro_rgpu_hours` span all pages of one `(epoch, scored_in, kind)`: they are paid together.
+    `kind` left out is gpu. `held_again` are nodes of the page whose holdback was released but did not cover the devices
+    that are late: what these earn is held back anew.
     """
 
     TYPE: ClassVar[str] = "metering.late-usage-scored.v1"
@@ -420,6 +475,72 @@ class LateUsageScored(Fact, frozen=True):
     pages: int
     total_micro_rgpu_hours: str
     nodes: tuple[NodeScore, ...]
+    kind: DeviceKind | msgspec.UnsetType = msgspec.UNSET
+    held_again: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
+
+
+class ConsumerReadingsWithheld(Fact, frozen=True):
+    """What a lease did not earn on a device because its consumer withheld readings that are mandatory.
+
+    `share_milli_ms` is counted share x ms, above 0, as of the epoch's close; the quota stays charged. Who lost it may
+    dispute it. In stream `epoch/<n>`.
+    """
+
+    TYPE: ClassVar[str] = "metering.consumer-readings-withheld.v1"
+    epoch: int
+    node: str
+    device: str
+    lease: str
+    share_milli_ms: str
+
+
+class HoldbackReleased(Fact, frozen=True):
+    """What was held back of these nodes' rewards for an epoch and kind was earned (METERING "Holdback").
+
+    Seven later live epochs have closed, every device that earned in it has one passed challenge for it, and no open
+    dispute names it. In stream `epoch/<n>`, at most 500 nodes, sorted.
+    """
+
+    TYPE: ClassVar[str] = "metering.holdback-released.v1"
+    epoch: int
+    kind: DeviceKind
+    nodes: tuple[str, ...]
+
+
+class HoldbackForfeited(Fact, frozen=True):
+    """What was held back of these nodes' rewards for an epoch and kind goes to the community, for this cause."""
+
+    TYPE: ClassVar[str] = "metering.holdback-forfeited.v1"
+    epoch: int
+    kind: DeviceKind
+    nodes: tuple[str, ...]
+    cause: Literal["failed-challenge", "upheld-dispute"]
+
+
+class UsageDisputed(Fact, frozen=True):
+    """Somebody disputes what a node did in these epochs; until it ends, none of its holdback is released.
+
+    `by` is a steward, or owns a project that had a lease there; in stream `node/<id>`.
+    """
+
+    TYPE: ClassVar[str] = "metering.usage-disputed.v1"
+    dispute: str
+    node: str
+    epochs: tuple[int, ...]
+    by: str
+    reason: str
+    authorization: str
+
+
+class DisputeEnded(Fact, frozen=True):
+    """A steward who neither opened the dispute nor owns the node has ruled; `upheld` forfeits what is still held."""
+
+    TYPE: ClassVar[str] = "metering.dispute-ended.v1"
+    dispute: str
+    node: str
+    by: str
+    ruling: Literal["upheld", "dismissed"]
+    authorization: str
 
 
 FACTS: tuple[type[Fact], ...] = (
@@ -438,9 +559,15 @@ FACTS: tuple[type[Fact], ...] = (
     ReadingsRecorded,
     ConsumerReadingsRecorded,
     ChallengeResultsRecorded,
+    StorageChallenged,
     OverCapacityDetected,
     ReliabilityChanged,
     EpochPaged,
     EpochClosed,
     LateUsageScored,
+    ConsumerReadingsWithheld,
+    HoldbackReleased,
+    HoldbackForfeited,
+    UsageDisputed,
+    DisputeEnded,
 )

@@ -83,6 +83,20 @@ class KeyRotated(Fact, frozen=True):
     possession: str
 
 
+class KeyLinked(Fact, frozen=True):
+    """An Ed25519 key signs for a member who had only a wallet, from now on and beside it.
+
+    `authorization` is the wallet's signature over the command. `possession` is the key's JWS over the statement of
+    `KeyRotated`, with an empty text in `replaces`: nothing dies.
+    """
+
+    TYPE: ClassVar[str] = "registry.key-linked.v1"
+    member: str
+    key: PublicKey
+    authorization: str
+    possession: str
+
+
 class WalletLinked(Fact, frozen=True):
     """A wallet signs for the member from now on; `authorization` is the member's own by its present key."""
 
@@ -174,6 +188,17 @@ class Window(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     to_hour: int = 24
 
 
+class Embodied(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What making a machine emitted, as its owner states it: grams of CO2 equivalent, spread over `lifetime_hours`.
+
+    `source` names where the figure stands, such as a datasheet.
+    """
+
+    grams_co2e: int
+    lifetime_hours: int
+    source: str
+
+
 class NodeRegistered(Fact, frozen=True):
     """A node joined the pool; `authorization` is the owner's JWS over the command."""
 
@@ -193,6 +218,7 @@ class NodeRegistered(Fact, frozen=True):
     bandwidth_bits_per_second: int = 0
     pue_milli: int | None = None
     label: str = ""
+    embodied: Embodied | msgspec.UnsetType = msgspec.UNSET
 
 
 class NodeVerified(Fact, frozen=True):
@@ -284,6 +310,7 @@ FACTS: tuple[type[Fact], ...] = (
     RoleGranted,
     RoleRevoked,
     KeyRotated,
+    KeyLinked,
     WalletLinked,
     WalletRotated,
     WalletUnlinked,

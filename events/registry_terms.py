@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
 MemberKind = Literal["human", "agent", "organisation"]
 Role = Literal["provider", "contributor", "steward", "board-member", "auditor", "operator"]
 SizeClass = Literal["small", "medium", "large"]
-WorkClass = Literal["train", "infer", "memory"]
+GpuClass = Literal["train", "infer", "memory"]
 DeviceKind = Literal["gpu", "cpu", "storage", "bandwidth"]
+WorkClass = Literal["train", "infer", "memory", "cpu", "storage", "bandwidth"]
 NodeStatus = Literal["registered", "verified", "active", "suspended", "retired"]
 ProfileField = Literal["name", "contact_email", "legal_name", "about"]
 SuspensionCause = Literal["duplicate-device", "failed-challenges", "steward", "owner"]
+
+
+KINDS: Final[tuple[DeviceKind, ...]] = ("gpu", "cpu", "storage", "bandwidth")
+"""The kinds in the order in which epochs page and settle them."""
 
 
 class PublicKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

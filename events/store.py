@@ -100,10 +100,23 @@ class StoreRewound(StoreError):
         super().__init__(
             f"{checkpoint.follower} has seen position {checkpoint.position} of {checkpoint.channel} with record hash "
             f"{checkpoint.record_hash.hex()}, the store has {found.hex() or 'no record there'}: it was rewound. "
-            f"Run 'commons rebuild' for each view of it once the restored state is accepted."
+            f"{_to_go_on(checkpoint.follower)}"
         )
         self.checkpoint = checkpoint
         self.found = found
+
+
+def _to_go_on(follower: str) -> str:
+    """Say what an operator does about a follower that has seen more than there is."""
+    kind, _, name = follower.partition("/")
+    if kind == "view":
+        return f"Run 'commons rebuild {name.partition('.')[0]}' once the restored state is accepted."
+    if kind == "policy":
+        return (
+            "What it follows and what it writes come from two moments: restore all services of one backup, "
+            "'commons restore FILE --facts-only --force'."
+        )
+    return "Start again once the restored state is accepted, after 'commons rebuild' of the views that have seen more."
 
 
 class VersionConflict(StoreError):

@@ -12,6 +12,8 @@ from typing import ClassVar, Literal
 import msgspec
 
 from events.envelope import Fact
+from events.genesis import SubPool
+from events.registry_terms import DeviceKind
 
 AccountKind = Literal["member", "escrow", "pool", "treasury", "vesting", "bridge", "external"]
 GateAnswer = Literal["ungated", "anchored"]
@@ -33,6 +35,14 @@ class ScoredNode(msgspec.Struct, frozen=True, forbid_unknown_fields=True, array_
     micro_rgpu_hours: str
 
 
+class NodeReward(msgspec.Struct, frozen=True, forbid_unknown_fields=True, array_like=True):
+    """A part of a node's reward and whose it is, `[node, owner, amount]`; base units, as decimal text."""
+
+    node: str
+    owner: str
+    amount: str
+
+
 class VestingSchedule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What of `total` an account may pay out and when: nothing before the cliff, all from the end on, linear between.
 
@@ -46,7 +56,11 @@ class VestingSchedule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class AssetDefined(Fact, frozen=True):
-    """The book's asset; `cap` bounds everything that is ever minted and not burned."""
+    """The book's asset; `cap` bounds everything that is ever minted and not burned.
+
+    `sub_pools` divide every epoch's pool by kind of resource; left out, GPUs have the whole. `holdback_ppm` of every
+    reward of a live epoch waits on the epoch's holdback account; left out, nothing does.
+    """
 
     TYPE: ClassVar[str] = "treasury.asset-defined.v1"
     symbol: str
@@ -56,6 +70,8 @@ class AssetDefined(Fact, frozen=True):
     late_reserve_ppm: int
     late_reserve_days: int
     rate_cap_per_rgpu_hour: str
+    sub_pools: tuple[SubPool, ...] | msgspec.UnsetType = msgspec.UNSET
+    holdback_ppm: int | msgspec.UnsetType = msgspec.UNSET
 
 
 class AccountOpened(Fact, frozen=True):
@@ -122,17 +138,21 @@ class FundOpened(Fact, frozen=True):
 
 
 class EpochScoresNoted(Fact, frozen=True):
-    """The treasury has taken note of a page of an epoch's scores; `page_fact` is the metering fact it repeats."""
+    """The treasury has taken note of a page of an epoch's scores; `page_fact` is the metering fact it repeats.
+
+    `kind` here and below is the kind of resource, left out for GPUs.
+    """
 
     TYPE: ClassVar[str] = "treasury.epoch-scores-noted.v1"
     epoch: int
     page: int
     page_fact: str
     scores: tuple[ScoredNode, ...]
+    kind: DeviceKind | msgspec.UnsetType = msgspec.UNSET
 
 
 class EpochPoolFunded(Fact, frozen=True):
-    """The epoch's pool stands on the epoch's own account.
+    """The epoch's pool of a kind stands on the account of epoch and kind.
 
     A backfill's fund paid it by these postings; a live epoch's was minted there by the `SupplyMinted` before this
     fact, so it has no postings. `pool` is the whole of it either way.
@@ -142,23 +162,31 @@ class EpochPoolFunded(Fact, frozen=True):
     epoch: int
     postings: tuple[Posting, ...]
     pool: str
+    kind: DeviceKind | msgspec.UnsetType = msgspec.UNSET
 
 
 class RewardsPaid(Fact, frozen=True):
-    """A page of an epoch's payouts; `nodes[i]` earned `postings[i]`."""
+    """A page of an epoch's payouts; `nodes[i]` is paid `postings[i]`.
+
+    `held` is what of their rewards waits on `holdback/<epoch>`, by node; one posting after those of `nodes` brings its
+    sum there. A node whose whole reward is held stands in `held` only.
+    """
 
     TYPE: ClassVar[str] = "treasury.rewards-paid.v1"
     epoch: int
     page: int
     nodes: tuple[str, ...]
     postings: tuple[Posting, ...]
+    kind: DeviceKind | msgspec.UnsetType = msgspec.UNSET
+    held: tuple[NodeReward, ...] | msgspec.UnsetType = msgspec.UNSET
 
 
 class EpochSettled(Fact, frozen=True):
-    """An epoch's pool is accounted for exactly: paid + late_reserve + kept = pool, and its account is 0.
+    """An epoch's pool of a kind is accounted for exactly: paid + late_reserve + kept = pool, and its account is 0.
 
     `rate_*` is the final rate (base units per micro reference-GPU-hour, an exact fraction) late usage earns at most.
-    `gate` says whether the cause lay under a finalised anchor when it was paid.
+    `gate` says whether the cause lay under a finalised anchor when it was paid. `paid` includes what is held back;
+    `holdback_ppm` is how much of every reward that is, left out where nothing is.
     """
 
     TYPE: ClassVar[str] = "treasury.epoch-settled.v1"
@@ -172,12 +200,15 @@ class EpochSettled(Fact, frozen=True):
     rate_denominator: str
     gate: GateAnswer
     postings: tuple[Posting, ...]
+    kind: DeviceKind | msgspec.UnsetType = msgspec.UNSET
+    holdback_ppm: int | msgspec.UnsetType = msgspec.UNSET
 
 
 class LateScoresNoted(Fact, frozen=True):
     """The treasury has taken note of a page of late scores of a settled epoch; with the last of `pages` it pays them.
 
-    `page_fact` is the metering fact it repeats, `scored_in` the epoch whose close scored it.
+    `page_fact` is the metering fact it repeats, `scored_in` the epoch whose close scored it. `held_again` are nodes
+    whose released holdback did not cover what is late, so that it is held back anew.
     """
 
     TYPE: ClassVar[str] = "treasury.late-scores-noted.v1"
@@ -187,6 +218,8 @@ class LateScoresNoted(Fact, frozen=True):
     pages: int
     page_fact: str
     scores: tuple[ScoredNode, ...]
+    kind: DeviceKind | msgspec.UnsetType = msgspec.UNSET
+    held_again: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
 
 
 class LateRewardsPaid(Fact, frozen=True):
@@ -194,7 +227,8 @@ class LateRewardsPaid(Fact, frozen=True):
 
     It earns at most its epoch's final rate, and its owner in all at most what being in time would have paid.
     `nodes[i]` earned `postings[i]`; at most 100 of them, so one late fact may come to several of these. `late_fact`
-    is the page that completed the late scores.
+    is the page that completed the late scores. After these, one posting brings the sum of `held` to
+    `holdback/<epoch>`, and one that of `forfeited` to `treasury/forfeits`, where the holdback went already.
     """
 
     TYPE: ClassVar[str] = "treasury.late-rewards-paid.v1"
@@ -203,6 +237,9 @@ class LateRewardsPaid(Fact, frozen=True):
     nodes: tuple[str, ...]
     postings: tuple[Posting, ...]
     gate: GateAnswer
+    kind: DeviceKind | msgspec.UnsetType = msgspec.UNSET
+    held: tuple[NodeReward, ...] | msgspec.UnsetType = msgspec.UNSET
+    forfeited: tuple[NodeReward, ...] | msgspec.UnsetType = msgspec.UNSET
 
 
 class LateReserveReleased(Fact, frozen=True):
@@ -210,6 +247,40 @@ class LateReserveReleased(Fact, frozen=True):
 
     TYPE: ClassVar[str] = "treasury.late-reserve-released.v1"
     epoch: int
+    postings: tuple[Posting, ...]
+    kind: DeviceKind | msgspec.UnsetType = msgspec.UNSET
+
+
+class HoldbackPaid(Fact, frozen=True):
+    """What was held of these nodes' rewards goes to their owners; `released_fact` is metering's fact that says so.
+
+    `postings[i]` pays `rewards[i]`. `nodes` are all it names, also those of which nothing is held: what of theirs comes
+    late is paid whole from now on.
+    """
+
+    TYPE: ClassVar[str] = "treasury.holdback-paid.v1"
+    epoch: int
+    kind: DeviceKind
+    released_fact: str
+    nodes: tuple[str, ...]
+    rewards: tuple[NodeReward, ...]
+    postings: tuple[Posting, ...]
+    gate: GateAnswer
+
+
+class HoldbackForfeitBooked(Fact, frozen=True):
+    """What was held of these nodes' rewards went to the community; `forfeited_fact` is metering's fact that says so.
+
+    One posting brings the sum of `rewards` to `treasury/forfeits`. What of these nodes' rewards comes late and would
+    be held goes there too from now on.
+    """
+
+    TYPE: ClassVar[str] = "treasury.holdback-forfeit-booked.v1"
+    epoch: int
+    kind: DeviceKind
+    forfeited_fact: str
+    nodes: tuple[str, ...]
+    rewards: tuple[NodeReward, ...]
     postings: tuple[Posting, ...]
 
 
@@ -228,4 +299,6 @@ FACTS: tuple[type[Fact], ...] = (
     LateScoresNoted,
     LateRewardsPaid,
     LateReserveReleased,
+    HoldbackPaid,
+    HoldbackForfeitBooked,
 )

@@ -10,6 +10,7 @@ from events.store import StoreError
 from infra.agent.home import AgentRefused
 from infra.api import ApiRefused
 from infra.backup.manifest import BackupRefused
+from infra.challenges import ChallengeRefused
 from infra.home import HomeRefused
 from infra.http.server import AddressRefused, PortTaken
 from infra.keys import KeyFileRefused
@@ -29,6 +30,7 @@ EXPLAINED = (
     AgentRefused,
     ApiRefused,
     BackupRefused,
+    ChallengeRefused,
     ChildGaveUp,
     CommonsError,
     EmbeddedPostgresError,

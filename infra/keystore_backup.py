@@ -3,11 +3,15 @@
 A backup that is older than someone's erasure still holds that person's key. So it has an end: `expire` destroys it,
 and nothing takes it back after that. An erasure is only final everywhere 30 days after it, when every older backup
 has ended; what an operator copied elsewhere is the operator's to end in time.
+
+The home remembers the folders it exported to, and the role `clock` looks there every hour: no one has to think of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -16,14 +20,19 @@ import msgspec
 
 from events.sealing import KEY_BYTES
 from events.values import DAY_MS
-from infra.home import replace_file
+from infra.home import KEYS, private_folder, replace_file
 from infra.keys import KeyFileRefused
 from infra.master_keys import shred
 from services.kernel.subject_keys import SubjectKeys
 
 DAYS: Final = 30
 FORMAT: Final = 1
+FOLDERS: Final = "keystore-backups.list"
+"""The file beside the keys that names the folders exported to."""
+
+EVERY_SECONDS: Final = 3_600.0
 _NAME: Final = "keystore-*.json"
+_LOG: Final = logging.getLogger(__name__)
 
 
 class KeystoreBackup(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -56,12 +65,59 @@ async def import_keystore(keys: SubjectKeys, path: Path, erased: Mapping[str, in
     return await keys.restore(wanted)
 
 
+def ended_keystore_backups(folder: Path, now_ms: int) -> tuple[list[Path], list[KeyFileRefused]]:
+    """Return the backups in `folder` that have ended, and why others cannot be judged."""
+    ended, unread = [], []
+    for path in sorted(folder.glob(_NAME)):
+        try:
+            if _read(path).ends_ms <= now_ms:
+                ended.append(path)
+        except KeyFileRefused as error:
+            unread.append(error)
+    return ended, unread
+
+
 def expire_keystore_backups(folder: Path, now_ms: int) -> list[Path]:
-    """Destroy the backups in `folder` that have ended and return their paths. Raises KeyFileRefused, OSError."""
-    ended = [path for path in sorted(folder.glob(_NAME)) if _read(path).ends_ms <= now_ms]
+    """Destroy the backups in `folder` that have ended and return their paths. Raises OSError.
+
+    Raises KeyFileRefused for a file that cannot be read, once all that have ended are gone.
+    """
+    ended, unread = ended_keystore_backups(folder, now_ms)
     for path in ended:
         shred(path)
+    if unread:
+        raise unread[0]
     return ended
+
+
+def remember_folder(home: Path, folder: Path) -> None:
+    """Let the home know that backups of its key store lie in `folder`. Raises OSError."""
+    known = {*remembered_folders(home), folder.resolve()}
+    private_folder(home, KEYS)
+    replace_file(home / KEYS / FOLDERS, msgspec.json.encode(sorted(str(each) for each in known)))
+
+
+def remembered_folders(home: Path) -> list[Path]:
+    """Return the folders to which this home exported its key store. Raises KeyFileRefused."""
+    path = home / KEYS / FOLDERS
+    try:
+        return [Path(each) for each in msgspec.json.decode(path.read_bytes(), type=list[str])]
+    except FileNotFoundError:
+        return []
+    except (OSError, msgspec.DecodeError) as error:
+        raise KeyFileRefused(f"{path} cannot be read: restore it from your backup ({error})") from error
+
+
+async def end_keystore_backups(home: Path, now_ms: Callable[[], int], every_seconds: float = EVERY_SECONDS) -> None:
+    """Destroy the backups that have ended, for ever, in every folder the home remembers; what fails is logged."""
+    while True:
+        try:
+            for folder in remembered_folders(home):
+                if ended := expire_keystore_backups(folder, now_ms()):
+                    _LOG.warning("%d backups of the key store in %s ended and were destroyed", len(ended), folder)
+        except (KeyFileRefused, OSError) as error:
+            _LOG.error("backups of the key store were not all looked at: %s", error)
+        await asyncio.sleep(every_seconds)
 
 
 def _read(path: Path) -> KeystoreBackup:

@@ -15,12 +15,11 @@ from datetime import UTC, datetime
 from io import TextIOWrapper
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 
 from infra.home import private_folder
-from infra.settings import Settings
 
 FILE_BYTES: Final = 16 << 20
 FILES: Final = 5
@@ -90,7 +89,26 @@ class PrivateFile(RotatingFileHandler):
         """Say nothing: a full disk must not fill stderr too."""
 
 
-def start_logging(settings: Settings, process: str) -> None:
+class LogSettings(Protocol):
+    """What logging needs to know, of an instance or of an agent: where, from which level on, in which form."""
+
+    @property
+    def home(self) -> Path:
+        """The folder under which `log/` lies."""
+        ...
+
+    @property
+    def log_level(self) -> str:
+        """debug, info, warning or error."""
+        ...
+
+    @property
+    def log_format(self) -> str:
+        """text, json or auto."""
+        ...
+
+
+def start_logging(settings: LogSettings, process: str) -> None:
     """Log to stderr in the form the settings ask for, and to `log/<process>.jsonl` under the home."""
     on_terminal = sys.stderr.isatty()
     text = settings.log_format == "text" or (settings.log_format == "auto" and on_terminal)

@@ -21,6 +21,7 @@ from events.facts import FACTS_BY_SERVICE, catalog
 from events.store import StoreUnavailable
 from infra.gate import Ungated
 from infra.keys import KeyDirectory
+from infra.keystore_backup import end_keystore_backups
 from infra.postgres.alone import alone
 from infra.postgres.input_key import bind_input_key
 from infra.postgres.migration import check_postgres
@@ -153,6 +154,7 @@ async def run_roles(
         work.append(erase_runner(platform).run())
     if "clock" in roles:
         work.append(_clock(platform))
+        work.append(end_keystore_backups(platform.settings.home, wall_clock_ms))  # files of this machine: never alone
     tasks = [asyncio.ensure_future(item) for item in work]
     edge = asyncio.ensure_future(serve_http(platform, stop)) if "http" in roles else None
     if edge is not None:

@@ -27,8 +27,10 @@ from projections.queries import ViewReader
 from services.kernel.acks import Acknowledger
 from services.kernel.nonces import Nonces
 from services.metering.api import routes as metering_routes
+from services.metering.dispute_api import dispute_routes
 from services.metering.heartbeat_api import heartbeat_routes
 from services.metering.heartbeats import Heartbeats
+from services.metering.storage_api import storage_routes
 from services.registry.api import routes as registry_routes
 from services.registry.profile_api import profile_routes
 from services.treasury.api import routes as treasury_routes
@@ -61,7 +63,12 @@ def make_app(platform: Platform, nonces: Nonces, heartbeats: Heartbeats) -> Fast
     )
     commands = {
         "registry": (*registry_routes(), *profile_routes(platform.subject_keys, secrets.token_bytes)),
-        "metering": (*metering_routes(), *heartbeat_routes(heartbeats, acknowledger, wall_clock_ms)),
+        "metering": (
+            *metering_routes(),
+            *storage_routes(),
+            *dispute_routes(),
+            *heartbeat_routes(heartbeats, acknowledger, wall_clock_ms),
+        ),
         "treasury": treasury_routes(),
     }
     reader = ViewReader(platform.view_store)

@@ -104,7 +104,7 @@ def _symbol(recorded: Recorded) -> str:
 
 VIEW: Final = View(
     name="balances",
-    version=1,
+    version=2,
     services=("treasury",),
     tables=(ACCOUNTS, SUPPLY),
     handlers={
@@ -118,6 +118,8 @@ VIEW: Final = View(
         treasury.EpochSettled: _posted,
         treasury.LateRewardsPaid: _posted,
         treasury.LateReserveReleased: _posted,
+        treasury.HoldbackPaid: _posted,
+        treasury.HoldbackForfeitBooked: _posted,
     },
 )
 

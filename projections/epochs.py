@@ -18,7 +18,8 @@ from projections.view import Change, Row, Table, View, change, json_text, put
 class Epoch(Row):
     """An epoch. Metering fills the first part, the treasury the second, in whatever order they are seen.
 
-    Amounts in base units; `totals` is JSON by sub-pool; `rate_*` is base units per micro reference-GPU-hour.
+    Amounts in base units; `totals` is JSON by kind of resource, and so is `pools`: how the pool of each kind was shared
+    out, of which the amounts are the sums. `rate_*` is base units per micro reference-GPU-hour, that of GPUs.
     """
 
     epoch: int
@@ -30,6 +31,7 @@ class Epoch(Row):
     root: str | None = None
     totals: str = "{}"
     backfill: str | None = None
+    pools: str = "{}"
     pool: int | None = None
     paid: int | None = None
     late_reserve: int | None = None
@@ -60,21 +62,27 @@ def _closed(fact: metering.EpochClosed, recorded: Recorded) -> Iterable[Change]:
 
 
 def _funded(fact: treasury.EpochPoolFunded, _recorded: Recorded) -> Iterable[Change]:
-    yield change(EPOCHS, fact.epoch, put, {"pool": int(fact.pool)})
+    yield change(EPOCHS, fact.epoch, _share, fact.kind or "gpu", {"pool": fact.pool})
+
+
+def _share(row: Epoch, kind: str, fields: dict[str, str]) -> None:
+    """Note what a kind's pool came to; an epoch's amounts are the sums of those of its kinds."""
+    pools = msgspec.json.decode(row.pools)
+    pools[kind] = pools.get(kind, {}) | fields
+    row.pools = json_text(pools)
+    row.pool = sum(int(one["pool"]) for one in pools.values())
+    settled = [one for one in pools.values() if "paid" in one]
+    for name in ("paid", "late_reserve", "kept") if settled else ():
+        setattr(row, name, sum(int(one[name]) for one in settled))
+    if kind == "gpu" and "rate_numerator" in fields:
+        row.rate_numerator, row.rate_denominator = fields["rate_numerator"], fields["rate_denominator"]
 
 
 def _settled(fact: treasury.EpochSettled, recorded: Recorded) -> Iterable[Change]:
-    fields = {
-        "pool": int(fact.pool),
-        "paid": int(fact.paid),
-        "late_reserve": int(fact.late_reserve),
-        "kept": int(fact.kept),
-        "rate_numerator": fact.rate_numerator,
-        "rate_denominator": fact.rate_denominator,
-        "gate": fact.gate,
-        "settled_ms": recorded.time_ms,
-    }
-    yield change(EPOCHS, fact.epoch, put, fields)
+    names = ("pool", "paid", "late_reserve", "kept", "rate_numerator", "rate_denominator")
+    shares = {name: getattr(fact, name) for name in names}
+    yield change(EPOCHS, fact.epoch, _share, fact.kind or "gpu", shares)
+    yield change(EPOCHS, fact.epoch, put, {"gate": fact.gate, "settled_ms": recorded.time_ms})
 
 
 def _add(row: Epoch, late_paid: int, late_released: int) -> None:
@@ -83,6 +91,7 @@ def _add(row: Epoch, late_paid: int, late_released: int) -> None:
 
 
 def _late_paid(fact: treasury.LateRewardsPaid, _recorded: Recorded) -> Iterable[Change]:
+    # What is held or forfeited of it has postings of its own, from the late reserve too.
     yield change(EPOCHS, fact.epoch, _add, sum(int(posting.amount) for posting in fact.postings), 0)
 
 
@@ -92,7 +101,7 @@ def _late_released(fact: treasury.LateReserveReleased, _recorded: Recorded) -> I
 
 VIEW: Final = View(
     name="epochs",
-    version=1,
+    version=2,
     services=("metering", "treasury"),
     tables=(EPOCHS,),
     handlers={
@@ -128,8 +137,11 @@ def routes(reader: ViewReader) -> tuple[QueryRoute, ...]:
 
 
 def status(row: Epoch) -> str:
-    """Return `settled` once its pool is accounted for, else `closed`, else `funded`: what has been seen so far."""
-    if row.settled_ms is not None:
+    """Return `settled` once all its pools are accounted for, else `closed`, else `funded`: what was seen so far."""
+    pools, totals = msgspec.json.decode(row.pools), msgspec.json.decode(row.totals)
+    # GPUs have totals even where they have no sub-pool.
+    waiting = [kind for kind, total in totals.items() if kind not in pools and (kind != "gpu" or total["nodes"])]
+    if row.settled_ms is not None and not waiting and all("paid" in one for one in pools.values()):
         return "settled"
     return "closed" if row.closed_ms is not None else "funded"
 
@@ -139,4 +151,5 @@ def body(row: Epoch) -> dict[str, Any]:
     shown: dict[str, Any] = msgspec.structs.asdict(row)
     for name in ("through_position", "pool", "paid", "late_reserve", "kept", "late_paid", "late_released"):
         shown[name] = None if shown[name] is None else str(shown[name])
-    return shown | {"status": status(row), "totals": msgspec.json.decode(row.totals)}
+    decoded = {"totals": msgspec.json.decode(row.totals), "pools": msgspec.json.decode(row.pools)}
+    return shown | {"status": status(row)} | decoded

@@ -64,6 +64,10 @@ def _rotated(fact: registry.KeyRotated, _recorded: Recorded) -> Iterable[Change]
         yield change(MEMBERS, fact.subject, put, {"kid": fact.key.kid})
 
 
+def _keyed(fact: registry.KeyLinked, _recorded: Recorded) -> Iterable[Change]:
+    yield change(MEMBERS, fact.member, put, {"kid": fact.key.kid})
+
+
 def _linked(fact: registry.WalletLinked | registry.WalletRotated, _recorded: Recorded) -> Iterable[Change]:
     yield change(MEMBERS, fact.member, put, {"wallet": fact.wallet.address})
 
@@ -82,6 +86,7 @@ VIEW: Final = View(
         registry.RoleGranted: _granted,
         registry.RoleRevoked: _revoked,
         registry.KeyRotated: _rotated,
+        registry.KeyLinked: _keyed,
         registry.WalletLinked: _linked,
         registry.WalletRotated: _linked,
         registry.WalletUnlinked: _unlinked,

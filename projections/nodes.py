@@ -18,7 +18,8 @@ from projections.view import Change, Row, Table, View, change, json_text, put
 class Node(Row):
     """A node. `devices` and `suspensions` (those in force, sorted) are JSON.
 
-    Score and reliability are those of `epoch`, the latest that scored it.
+    Score and reliability are those of `epoch`, the latest that scored it; `scores` is JSON by kind of resource, in
+    millionths of the kind's unit-hour, `micro_rgpu_hours` that of its GPUs.
     Scores come from metering on a channel of its own, so a row may begin with them and learn its owner later.
     """
 
@@ -40,6 +41,7 @@ class Node(Row):
     registered_ms: int | None = None
     epoch: int | None = None
     micro_rgpu_hours: int | None = None
+    scores: str = "{}"
     reliability_ppm: int | None = None
 
 
@@ -119,20 +121,25 @@ def _rotated(fact: registry.KeyRotated, _recorded: Recorded) -> Iterable[Change]
         yield change(NODES, fact.subject, put, {"kid": fact.key.kid})
 
 
-def _score(row: Node, epoch: int, micro_rgpu_hours: int, reliability_ppm: int | None) -> None:
-    if row.epoch is None or epoch >= row.epoch:  # epochs are streams of their own: an older one may come later
-        row.epoch, row.micro_rgpu_hours, row.reliability_ppm = epoch, micro_rgpu_hours, reliability_ppm
+def _score(row: Node, epoch: int, kind: str, score: str, reliability_ppm: int | None) -> None:
+    if row.epoch is not None and epoch < row.epoch:
+        return  # epochs are streams of their own: an older one may come later
+    if row.epoch != epoch:
+        row.epoch, row.micro_rgpu_hours, row.scores, row.reliability_ppm = epoch, None, "{}", None
+    row.scores = json_text({**msgspec.json.decode(row.scores), kind: score})
+    row.micro_rgpu_hours = int(score) if kind == "gpu" else row.micro_rgpu_hours
+    row.reliability_ppm = min((ppm for ppm in (row.reliability_ppm, reliability_ppm) if ppm is not None), default=None)
 
 
 def _scored(fact: metering.EpochPaged, _recorded: Recorded) -> Iterable[Change]:
     for node in fact.nodes:
         lowest = min((device.reliability_ppm for device in node.devices), default=None)
-        yield change(NODES, node.node, _score, fact.epoch, int(node.micro_rgpu_hours), lowest)
+        yield change(NODES, node.node, _score, fact.epoch, fact.kind or "gpu", node.micro_rgpu_hours, lowest)
 
 
 VIEW: Final = View(
     name="nodes",
-    version=1,
+    version=2,
     services=("registry", "metering"),
     tables=(NODES,),
     handlers={
@@ -185,6 +192,7 @@ def body(row: Node) -> dict[str, Any]:
     """Return a node as the API shows it."""
     shown: dict[str, Any] = msgspec.structs.asdict(row)
     shown["devices"] = msgspec.json.decode(row.devices)
+    shown["scores"] = msgspec.json.decode(row.scores)
     shown["suspensions"] = msgspec.json.decode(row.suspensions)
     shown["window"] = {"from_hour": shown.pop("window_from_hour"), "to_hour": shown.pop("window_to_hour")}
     shown["micro_rgpu_hours"] = None if row.micro_rgpu_hours is None else str(row.micro_rgpu_hours)

@@ -55,15 +55,18 @@ class Lease(Row):
     linked: str | None = None
     backfill: str | None = None
     renews: str | None = None
+    content_root: str | None = None
+    content_bytes: int | None = None
     cancelled_ms: int | None = None
     refunded: int = 0
 
 
 class Counted(Row):
-    """Share x time (milli x ms) that epochs counted for a node; `late_*` came after the epoch's close."""
+    """Share x time (level x ms) of a kind that epochs counted for a node; `late_*` came after the epoch's close."""
 
     epoch: int
     node: str
+    kind: str
     share_milli_ms: int = 0
     late_milli_ms: int = 0
 
@@ -72,12 +75,13 @@ class EpochCounted(Row):
     """The same for a whole epoch."""
 
     epoch: int
+    kind: str
     share_milli_ms: int = 0
     late_milli_ms: int = 0
 
 
 class Total(Row):
-    """Everything so far: counted share x time, readings, batches, leases."""
+    """Everything so far: counted share x time of GPUs, readings, batches, leases of all kinds."""
 
     scope: str
     share_milli_ms: int = 0
@@ -91,8 +95,8 @@ DAYS: Final = Table("days", Day, ("node", "day", "side"))
 LEASES: Final = Table(
     "leases", Lease, ("lease",), indexes=(("project", "lease"), ("node", "lease"), ("owner", "lease"))
 )
-COUNTED: Final = Table("counted", Counted, ("epoch", "node"), indexes=(("node", "epoch"),))
-EPOCHS: Final = Table("epochs", EpochCounted, ("epoch",))
+COUNTED: Final = Table("counted", Counted, ("epoch", "node", "kind"), indexes=(("node", "epoch", "kind"),))
+EPOCHS: Final = Table("epochs", EpochCounted, ("epoch", "kind"))
 TOTALS: Final = Table("totals", Total, ("scope",))
 ALL: Final = "all"
 
@@ -172,6 +176,8 @@ def _opened(fact: metering.LeasesOpened, _recorded: Recorded) -> Iterable[Change
             "linked": lease.linked,
             "backfill": lease.backfill,
             "renews": lease.renews,
+            "content_root": lease.content.root if lease.content else None,
+            "content_bytes": lease.content.bytes if lease.content else None,
         }
         yield change(LEASES, lease.lease, put, fields)
     yield change(TOTALS, ALL, _total_counts, 0, 0, len(fact.leases))
@@ -188,23 +194,26 @@ def _count(row: Counted | EpochCounted | Total, share_milli_ms: int, late_milli_
 
 def _paged(fact: metering.EpochPaged, _recorded: Recorded) -> Iterable[Change]:
     for node in fact.nodes:
-        share = sum(int(device.share_milli_ms) for device in node.devices)
-        yield change(COUNTED, (fact.epoch, node.node), _count, share, 0)
-        yield change(EPOCHS, fact.epoch, _count, share, 0)
-        yield change(TOTALS, ALL, _count, share, 0)
+        yield from _counted(fact.epoch, fact.kind or "gpu", node, late=False)
+
+
+def _counted(epoch: int, kind: str, node: metering.NodeScore, *, late: bool) -> Iterable[Change]:
+    share = sum(int(device.share_milli_ms) for device in node.devices)
+    amounts = (0, share) if late else (share, 0)
+    yield change(COUNTED, (epoch, node.node, kind), _count, *amounts)
+    yield change(EPOCHS, (epoch, kind), _count, *amounts)
+    if kind == "gpu":
+        yield change(TOTALS, ALL, _count, *amounts)
 
 
 def _late(fact: metering.LateUsageScored, _recorded: Recorded) -> Iterable[Change]:
     for node in fact.nodes:
-        share = sum(int(device.share_milli_ms) for device in node.devices)
-        yield change(COUNTED, (fact.epoch, node.node), _count, 0, share)
-        yield change(EPOCHS, fact.epoch, _count, 0, share)
-        yield change(TOTALS, ALL, _count, 0, share)
+        yield from _counted(fact.epoch, fact.kind or "gpu", node, late=True)
 
 
 VIEW: Final = View(
     name="usage",
-    version=1,
+    version=2,
     services=("metering",),
     tables=(DAYS, LEASES, COUNTED, EPOCHS, TOTALS),
     handlers={

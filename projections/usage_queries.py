@@ -35,10 +35,11 @@ class OneLease(Params):
 
 
 class CountedBy(Listing):
-    """All counts, or those of a node or an epoch."""
+    """All counts, or those of a node, an epoch or a kind."""
 
     node: Name | None = None
     epoch: Number | None = None
+    kind: Name | None = None
 
 
 def routes(reader: ViewReader) -> tuple[QueryRoute, ...]:
@@ -57,7 +58,7 @@ def routes(reader: ViewReader) -> tuple[QueryRoute, ...]:
         return await reader.one(VIEW, Select(LEASES, given(lease=params.lease)), context, lease_body)
 
     async def counted(params: CountedBy, context: QueryContext) -> Answer:
-        where = given(node=params.node, epoch=params.epoch)
+        where = given(node=params.node, epoch=params.epoch, kind=params.kind)
         return await reader.page(VIEW, Select(COUNTED, where), params, context, counted_body)
 
     async def epochs(params: Listing, context: QueryContext) -> Answer:
@@ -92,11 +93,10 @@ def lease_body(row: Lease) -> dict[str, Any]:
 
 
 def counted_body(row: Counted | EpochCounted | Total) -> dict[str, Any]:
-    """Return counted usage as the API shows it, with whole milli-GPU-seconds."""
+    """Return counted usage as the API shows it; of GPUs with whole milli-GPU-seconds."""
     shown: dict[str, Any] = msgspec.structs.asdict(row)
-    counted = row.share_milli_ms + row.late_milli_ms
-    return shown | {
-        "share_milli_ms": str(row.share_milli_ms),
-        "late_milli_ms": str(row.late_milli_ms),
-        "verified_milli_gpu_seconds": str(verified_milli_gpu_seconds(counted)),
-    }
+    shown |= {"share_milli_ms": str(row.share_milli_ms), "late_milli_ms": str(row.late_milli_ms)}
+    if isinstance(row, Total) or row.kind == "gpu":
+        counted = row.share_milli_ms + row.late_milli_ms
+        shown["verified_milli_gpu_seconds"] = str(verified_milli_gpu_seconds(counted))
+    return shown

@@ -33,8 +33,8 @@ async def main(path: str, server: str, slice_seconds: str, file_bytes: str) -> N
     pace = Pace(int(slice_seconds) * 1_000, 0.2, 0.5, 0.2, 0.2)
     gpus = HandGpus(home.identity().gpus[0])
     with home.locked():
-        agent = Agent(home, server, gpus, SystemClock(), pace, 2**24, boot_ms(), said)
-        await agent.run(stop)
+        agent = Agent(home, server, gpus, SystemClock(), pace, 2**24, said)
+        await agent.run(stop, boot_ms())
 
 
 if __name__ == "__main__":

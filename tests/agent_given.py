@@ -8,6 +8,7 @@ from typing import Any
 
 from infra.agent.gpus import Gpu, GpuSample
 from infra.agent.home import AgentHome, Identity
+from infra.agent.line import look_at_line
 from infra.agent.run import Agent, Pace
 
 HOUR = 495_000
@@ -71,6 +72,6 @@ def an_agent(home: AgentHome, server: str, clock: HandClock, **more: Any) -> Age
     said: list[str] = more.pop("said", [])
     gpus, spool_bytes = more.pop("gpus", HandGpus()), more.pop("spool_bytes", 2**20)
     pace = Pace(60_000, 0.01, 0.01, 0.01, 0)
-    agent = Agent(home, server, gpus, clock, pace, spool_bytes, more.pop("boot_ms", 0), said.append)
+    agent = Agent(home, server, gpus, clock, pace, spool_bytes, said.append, more.pop("line", look_at_line))
     agent.books.resume(clock.now_ms(), more.pop("booted_ms", 0))
     return agent

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
+import msgspec
 from eventsourcing.persistence import StoredEvent
 
 from events import metering, registry, treasury
@@ -171,6 +172,43 @@ def scored(epoch: int, *numbers: int, share: int = 3_600_000_000) -> Entry:
     return f"epoch/{epoch}", metering.EpochPaged(epoch, 0, rows)
 
 
+def scored_cores(epoch: int, *numbers: int) -> Entry:
+    """The same nodes' processors."""
+    stream, page = scored(epoch, *numbers, share=7_200_000_000)
+    return stream, msgspec.structs.replace(page, page=1, kind="cpu")
+
+
+def of_two_kinds(scored_in: int, epoch: int, number: int) -> Sequence[Entry]:
+    """A node's scores by kind, and what becomes of a reward that was held back."""
+    waits = [held(epoch, number), released(epoch, number), forfeited(epoch, number)]
+    return [scored(scored_in, number), scored_cores(scored_in, number), *waits]
+
+
+def held(epoch: int, number: int) -> Entry:
+    """Rewards of processors of which a tenth is held back."""
+    postings = (
+        posting(f"epoch/{epoch}/cpu", member(number), 90),
+        posting(f"epoch/{epoch}/cpu", f"holdback/{epoch}", 10),
+    )
+    return "book/COMPUTE", treasury.RewardsPaid(epoch, 0, (node(number),), postings, "cpu", _waiting(number))
+
+
+def released(epoch: int, number: int) -> Entry:
+    postings = (posting(f"holdback/{epoch}", member(number), 10),)
+    fact = treasury.HoldbackPaid(epoch, "cpu", "fact", (node(number),), _waiting(number), postings, "ungated")
+    return "book/COMPUTE", fact
+
+
+def forfeited(epoch: int, number: int) -> Entry:
+    postings = (posting(f"holdback/{epoch}", "treasury/forfeits", 10),)
+    fact = treasury.HoldbackForfeitBooked(epoch, "cpu", "fact", (node(number),), _waiting(number), postings)
+    return "book/COMPUTE", fact
+
+
+def _waiting(number: int) -> tuple[treasury.NodeReward, ...]:
+    return (treasury.NodeReward(node(number), member(number), "10"),)
+
+
 def closed(epoch: int, nodes: int) -> Entry:
     totals = metering.EpochTotals("1000000", "3600000000", "0", "86400000000", nodes)
     fact = metering.EpochClosed(
@@ -206,6 +244,18 @@ def settled(epoch: int) -> Entry:
     return "book/COMPUTE", fact
 
 
+def signers(number: int, step: int) -> tuple[Entry, ...]:
+    """Keys and wallets that come and go."""
+    return (
+        (node(number), registry.KeyRotated(node(number), "old", PublicKey(f"kid-{step}", "y" * 43), "a", "b")),
+        (member(number), registry.KeyRotated(member(number), "old", PublicKey(f"k{step}", "z" * 43), "a", "b")),
+        (member(number), registry.KeyLinked(member(number), PublicKey(f"l{step}", "z" * 43), "a", "b")),
+        (member(number), registry.WalletLinked(member(number), wallet(step), "a.b.c")),
+        (member(number), registry.WalletRotated(member(number), "0xold", wallet(step), "a")),
+        (member(number), registry.WalletUnlinked(member(number), wallet(step).address, "a.b.c")),
+    )
+
+
 def a_community(draw: Random, steps: int) -> Iterator[Entry]:
     """Facts of everything views handle, in an order the services could have recorded them in."""
     yield opened(member(0), member(0))
@@ -224,7 +274,7 @@ def a_community(draw: Random, steps: int) -> Iterator[Entry]:
                 ),
                 leases(f"p{number}", 10 + 3 * step + number),
                 cancelled(f"p{number}", 10 + 3 * step + number),
-                scored(4 * step + epoch, number),
+                *of_two_kinds(4 * step + epoch, epoch, number),
                 closed(4 * step + epoch, 1),
                 paid(epoch, number),
                 settled(epoch),
@@ -238,11 +288,7 @@ def a_community(draw: Random, steps: int) -> Iterator[Entry]:
                 (node(number), registry.NodeReinstated(node(number), ("fact",), "steward", "active")),
                 (node(number), registry.NodeRetired(node(number), "a.b.c")),
                 (node(number), registry.NodeWindowStated(node(number), registry.Window(step % 24, 24), "a.b.c")),
-                (node(number), registry.KeyRotated(node(number), "old", PublicKey(f"kid-{step}", "y" * 43), "a", "b")),
-                (member(number), registry.KeyRotated(member(number), "old", PublicKey(f"k{step}", "z" * 43), "a", "b")),
-                (member(number), registry.WalletLinked(member(number), wallet(step), "a.b.c")),
-                (member(number), registry.WalletRotated(member(number), "0xold", wallet(step), "a")),
-                (member(number), registry.WalletUnlinked(member(number), wallet(step).address, "a.b.c")),
+                *signers(number, step),
                 (member(number), registry.ProfileSealed(member(number), {"name": f"sealed-{step}"}, "a.b.c")),
                 (member(number), registry.SubjectErased(member(number), "a.b.c")),
                 ("book/COMPUTE", treasury.AccountClosed(f"epoch/{epoch}")),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -146,6 +146,7 @@ class World:
     tables: Sequence[PerformanceTable] = (TABLE,)
     zero: str = ZERO
     now_ms: int = NOW_MS
+    more_quota: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.spec = Spec(service(), now_us=self.now_ms * 1_000)
@@ -197,6 +198,7 @@ class World:
                     size_class="small",
                     gpu_micro_rgpu_hours=self.quota,
                     cpu_milli_core_hours=self.quota,
+                    **self.more_quota,
                 ),
             ),
             backfills=backfills,

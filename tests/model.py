@@ -200,3 +200,74 @@ def metering_score(parts: Iterable[tuple[int, int, int]]) -> int:
             Fraction(0),
         )
     )
+
+
+class HoldbackModel:
+    """What is held back, as plainly as the rules say it: every hold and every challenge in one list each."""
+
+    def __init__(self) -> None:
+        self.holds: dict[tuple[int, str, str], dict[str, bool]] = {}
+        """(epoch, kind, node) to its devices, and whether a challenge served each."""
+        self.state: dict[tuple[int, str, str], str] = {}
+        self.challenges: list[tuple[str, int, bool]] = []
+        """(device, newest epoch it may speak for, passed), those that found nothing held."""
+        self.failures: list[tuple[str, int]] = []
+        self.disputes: list[dict[str, object]] = []
+
+    def score(self, key: tuple[int, str, str], devices: Iterable[str], *, late: bool) -> None:
+        known = self.holds.setdefault(key, {})
+        new = [device for device in sorted(devices) if device not in known]
+        if self.state.get(key) == "forfeited" or not new:
+            return
+        self.state.setdefault(key, "held")
+        if self.state[key] == "released":
+            self.state[key] = "held"  # the release did not cover these
+        for device in new:
+            known[device] = False
+            waits = [one for one in self.challenges if one[0] == device and one[1] >= key[0]]
+            failed = [one for one in sorted(waits) if not one[2]]
+            passed = [one for one in sorted(waits) if one[2]]
+            if failed:
+                self.challenges.remove(failed[0])
+                self.state[key] = "lost"
+            elif late and any(of == device and through >= key[0] for of, through in self.failures):
+                self.state[key] = "lost"
+            elif passed:
+                self.challenges.remove(passed[0])
+                known[device] = True
+        if any(one["ruling"] == "upheld" and self._names(one, key) for one in self.disputes):
+            self.state[key] = "lost"
+
+    def challenge(self, device: str, through: int, *, passed: bool) -> None:
+        if not passed:
+            self.failures.append((device, through))
+        for key in sorted(key for key, devices in self.holds.items() if device in devices and key[0] <= through):
+            if self.state[key] == "held" and not passed:
+                self.state[key] = "lost"
+                return
+            if self.state[key] == "held" and not self.holds[key][device]:
+                self.holds[key][device] = True
+                return
+        self.challenges.append((device, through, passed))
+
+    @staticmethod
+    def _names(dispute: dict[str, object], key: tuple[int, str, str]) -> bool:
+        return dispute["node"] == key[2] and dispute["epoch"] == key[0]
+
+    def rule(self, dispute: dict[str, object], ruling: str) -> None:
+        dispute["ruling"] = ruling
+        for key, state in self.state.items():
+            if ruling == "upheld" and state == "held" and self._names(dispute, key):
+                self.state[key] = "lost"
+
+    def end(self, next_live: int) -> dict[tuple[int, str, str], str]:
+        """Return what ends now, and how."""
+        ends = {}
+        for key, state in self.state.items():
+            disputed = any(not one["ruling"] and self._names(one, key) for one in self.disputes)
+            if state == "lost":
+                ends[key] = "forfeited"
+            elif state == "held" and all(self.holds[key].values()) and not disputed and key[0] + 7 < next_live:
+                ends[key] = "released"
+        self.state |= ends
+        return ends

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+
+import msgspec
 
 from events import treasury
 from events.catalog import Recorded
 from events.envelope import Fact
-from events.genesis import Backfill, Community, Currency, Epochs, Founder, MeteringRules, Pool
+from events.genesis import Backfill, Community, Currency, Epochs, Founder, MeteringRules, Pool, SubPool
+from events.registry_terms import KINDS, DeviceKind
 from events.treasury import AccountOpened, AssetDefined, Posting, ScoredNode, SupplyMinted
 from events.values import member_id
 from infra.gate import Ungated
@@ -44,12 +47,19 @@ def emits(*facts: Fact) -> list[Emit]:
 
 
 def founded(
-    cap: int = CAP, emission: int = EMISSION, rate_cap: int = RATE_CAP, late_ppm: int = 20_000, **funds: int
+    cap: int = CAP,
+    emission: int = EMISSION,
+    rate_cap: int = RATE_CAP,
+    late_ppm: int = 20_000,
+    holdback_ppm: int | msgspec.UnsetType = msgspec.UNSET,
+    sub_pools: Sequence[SubPool] | msgspec.UnsetType = msgspec.UNSET,
+    **funds: int,
 ) -> Spec:
     """A book with an asset, the emission reserve, Ada, Ben and Cat, and what the keywords put on their accounts."""
+    pools = sub_pools if isinstance(sub_pools, msgspec.UnsetType) else tuple(sub_pools)
     spec = Spec(sound_service()).given(
         *emits(
-            AssetDefined("COMPUTE", 6, str(cap), str(emission), late_ppm, 35, str(rate_cap)),
+            AssetDefined("COMPUTE", 6, str(cap), str(emission), late_ppm, 35, str(rate_cap), pools, holdback_ppm),
             AccountOpened("pool/emission-reserve", "community", "pool"),
             *(AccountOpened(member, member, "member") for member in (ADA, BEN, CAT)),
         )
@@ -94,12 +104,27 @@ def settle(
     return spec.when(command, "policy/treasury.settle-epochs")
 
 
-def late_pages(epoch: int, scored_in: int, scores: Sequence[ScoredNode], page: int = 200) -> tuple[PayLateUsage, ...]:
+def settle_kinds(
+    spec: Spec, epoch: int, scores: Mapping[DeviceKind, Sequence[ScoredNode]], backfill: str | None = None
+) -> Sequence[Fact]:
+    """Note a page of each kind's scores and settle them all; return the facts of the settlement."""
+    pages = [(kind, tuple(scores[kind])) for kind in KINDS if scores.get(kind)]
+    for number, (kind, part) in enumerate(pages):
+        spec.when(NoteEpochScores(epoch, number, f"page-{epoch}-{number}", part, kind))
+    totals = {kind: str(sum(int(one.micro_rgpu_hours) for one in part)) for kind, part in scores.items()}
+    gpu = totals.pop("gpu", "0")
+    rest = f"closed-{epoch}", "ungated", tuple(totals.items())
+    return spec.when(SettleEpoch(epoch, len(pages), gpu, backfill, *rest))
+
+
+def late_pages(
+    epoch: int, scored_in: int, scores: Sequence[ScoredNode], page: int = 200, kind: DeviceKind = "gpu"
+) -> tuple[PayLateUsage, ...]:
     """Return the commands that pages of late scores become, at least one."""
     parts = [tuple(scores[start : start + page]) for start in range(0, len(scores), page)] or [()]
     total = str(sum(int(score.micro_rgpu_hours) for score in scores))
     return tuple(
-        PayLateUsage(epoch, scored_in, number, len(parts), total, f"late-{scored_in}-{number}", part, "ungated")
+        PayLateUsage(epoch, scored_in, number, len(parts), total, f"late-{scored_in}-{number}", part, "ungated", kind)
         for number, part in enumerate(parts)
     )
 

@@ -59,6 +59,7 @@ class Books:
         if mark is None or mark.at_ms > now_ms:
             return
         self.meter.up_since_ms = mark.up_since_ms
+        self.meter.down = mark.down | self.meter.down
         if now_ms - mark.at_ms > CONTINUES_MS or boot_ms > mark.at_ms:
             self.write(mark.at_ms, flush=True)
             self.meter.up_since_ms = now_ms
@@ -131,7 +132,7 @@ class Books:
             for hour in self.spool.hours()
             if hour >= first
         )
-        self._home.keep_mark(Mark(self.last_ms, self.meter.up_since_ms, heads))
+        self._home.keep_mark(Mark(self.last_ms, self.meter.up_since_ms, heads, self.meter.down))
 
     def _forget(self, now_ms: int) -> None:
         there = {*self.spool.hours()}

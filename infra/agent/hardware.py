@@ -17,22 +17,30 @@ MACHINE_ID: Final = Path("/etc/machine-id")
 
 @dataclass(frozen=True, slots=True)
 class Hardware:
-    """A machine as it registers. `cpu_device` is the id under which its processors are metered."""
+    """A machine as it registers. `cpu_device` is the id under which its processors are metered.
+
+    `disk_device` and `line_device` are those of the storage and bandwidth that its owner states, if any.
+    """
 
     cpu_device: str
     cpu_model: str
     cpu_milli: int
     memory_mib: int
     gpus: tuple[Gpu, ...]
+    disk_device: str = ""
+    line_device: str = ""
 
-    def devices(self) -> list[dict[str, Any]]:
-        """Return the devices as `RegisterNode` takes them: the processors as one, and each GPU."""
+    def devices(self, storage_bytes: int = 0, bits_per_second: int = 0) -> list[dict[str, Any]]:
+        """Return the devices as `RegisterNode` takes them: the processors as one, each GPU, and what is stated."""
         cpu = {"device": self.cpu_device, "kind": "cpu", "model": self.cpu_model, "capacity": self.cpu_milli}
         gpus = [
             {"device": gpu.device, "kind": "gpu", "model": gpu.model, "capacity": 1_000, "memory_mib": gpu.memory_mib}
             for gpu in self.gpus
         ]
-        return [cpu | {"memory_mib": self.memory_mib}, *gpus]
+        disk = {"device": self.disk_device, "kind": "storage", "model": "disk", "capacity": storage_bytes}
+        line = {"device": self.line_device, "kind": "bandwidth", "model": "line", "capacity": bits_per_second}
+        stated = [device for device in (disk, line) if device["capacity"]]
+        return [cpu | {"memory_mib": self.memory_mib}, *gpus, *stated]
 
 
 def look(gpus: Gpus, secret: bytes) -> Hardware:
@@ -43,6 +51,8 @@ def look(gpus: Gpus, secret: bytes) -> Hardware:
         (psutil.cpu_count() or 1) * 1_000,
         psutil.virtual_memory().total // 2**20,
         tuple(gpus.found()),
+        device_id(secret, f"storage/{_machine()}"),
+        device_id(secret, f"bandwidth/{_machine()}"),
     )
 
 

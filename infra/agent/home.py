@@ -4,7 +4,9 @@ agent home (0700)
 ├── keys/      node.key (signs), devices.key (hides hardware ids)
 ├── node.json  which node it is, in which community
 ├── spool/     readings, one file per UTC hour; receipts/ of heartbeats; samples/ of how busy the machine was
+├── stored/    what storage leases keep, each file under its root, its hashes beside it
 ├── cursor.json  what the server has acknowledged; leases.json what is to be metered; mark.json how far the clock came
+├── log/       what the agent said, JSON lines in files of a limited size
 └── status.json  what `commons agent status` shows
 """
 
@@ -41,12 +43,13 @@ class Identity(msgspec.Struct, frozen=True):
 class Mark(msgspec.Struct, frozen=True):
     """The last moment this agent was there, since when it can say that the machine was up, and its open hours' heads.
 
-    `heads` are `[hour, lines, sha256]`: what was spooled until then must still be there.
+    `heads` are `[hour, lines, sha256]`: what was spooled until then must still be there. `down` is the meter's.
     """
 
     at_ms: int
     up_since_ms: int
     heads: tuple[tuple[int, int, str], ...] = ()
+    down: dict[str, int] = msgspec.field(default_factory=dict)
 
 
 class AgentHome:

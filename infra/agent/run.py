@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -23,10 +23,13 @@ from infra.agent.gpus import Gpus
 from infra.agent.heartbeats import Heartbeats
 from infra.agent.home import AgentHome
 from infra.agent.leases import lease_of, write_leases
+from infra.agent.line import Line, look_at_line
 from infra.agent.link import Away, Clock, Link, LinkRefused
 from infra.agent.sampling import Sample, Sampler
 from infra.agent.sender import Sender
+from infra.agent.serving import unserved
 from infra.agent.status import Status, status_path
+from infra.agent.store import Store
 from infra.agent.troubles import Troubles
 
 LAST_WORDS_SECONDS: Final = 8.0
@@ -50,7 +53,7 @@ class Pace:
 
 
 class Agent:
-    """One node's agent. `boot_ms` is when the machine started; `say` hears what people should know."""
+    """One node's agent. `say` hears what people should know; `line` looks at the machine's way out."""
 
     def __init__(
         self,
@@ -60,11 +63,11 @@ class Agent:
         clock: Clock,
         pace: Pace,
         spool_bytes: int,
-        boot_ms: int,
         say: Callable[[str], None],
+        line: Callable[[], Line] = look_at_line,
     ) -> None:
         """Put the parts together; the home must be locked by the caller."""
-        self._home, self._clock, self._pace, self._gpus, self._boot_ms = home, clock, pace, gpus, boot_ms
+        self._home, self._clock, self._pace, self._gpus = home, clock, pace, gpus
         self.identity, self._started_ms = home.identity(), clock.now_ms()
         self.troubles, self.drift = Troubles(say), Drift()
         self.books = Books(home, pace.slice_ms, spool_bytes, self._started_ms, self.troubles)
@@ -74,12 +77,16 @@ class Agent:
         books = self.books
         self.sender = Sender(books.spool, books.cursor, books.cursor_path, home.key, self.link, self.troubles)
         self._energy = Energy(Rapl())
-        self._sampler = Sampler(home.path / "samples", gpus, self._energy, clock)
+        self._store = Store(home.path)
+        self._sampler = Sampler(home.path / "samples", gpus, self._energy, clock, self._store, line)
         self.sample: Sample | None = None
 
-    async def run(self, stop: asyncio.Event) -> None:
-        """Work until `stop` is set; then write what is over, and try to bring it to the server."""
-        self.books.resume(self._clock.now_ms(), self._boot_ms)
+    async def run(self, stop: asyncio.Event, boot_ms: int) -> None:
+        """Work until `stop` is set; then write what is over, and try to bring it to the server.
+
+        `boot_ms` is when the machine started.
+        """
+        self.books.resume(self._clock.now_ms(), boot_ms)
         tick, poll = self._pace.tick_seconds, self._pace.poll_seconds
         works = (("disk", self._tick, tick), ("server", self._poll, poll), ("server", self._beat, tick))
         tasks = [asyncio.create_task(self._often(*each)) for each in (*works, ("server", self._send, tick))]
@@ -124,7 +131,7 @@ class Agent:
         self.drift.look(now, self._clock.monotonic_ms())
         self.troubles.set("clock", self.drift.warning)
         self.sample = self._sampler.take()
-        self.books.meter.down |= {*self.identity.gpus} - {gpu.device for gpu in self.sample.gpus}
+        self.books.meter.note(self._down(self.sample), now)
         if self.drift.trusted:
             self.books.advance(now)
             self.books.seal(now, self.beats.hours())
@@ -134,6 +141,11 @@ class Agent:
         self._keep_status()
         self._sampler.keep(self.sample)
         self.troubles.set("disk", None)
+
+    def _down(self, sample: Sample) -> Iterator[str]:
+        """Yield the devices and leases that are not served at this moment."""
+        yield from {*self.identity.gpus} - {gpu.device for gpu in sample.gpus}
+        yield from unserved(self.books.meter.leases, self._store, line_up=bool(sample.line))
 
     async def _poll(self) -> None:
         """Ask which leases this node has to serve."""
@@ -193,5 +205,6 @@ class Agent:
             self.sender.unacknowledged(),
             dict(self.troubles.now),
             self.sample,
+            books.meter.standing(self._clock.now_ms()),
         )
         write_whole(status_path(self._home.path), msgspec.json.encode(status), durable=False)

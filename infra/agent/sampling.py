@@ -1,7 +1,8 @@
-"""How busy this machine is: processors, memory, disk, network (psutil) and GPUs. Shown, never paid (METERING)."""
+"""How busy this machine is: processors, memory, disk, line (psutil) and GPUs. Shown, never paid (METERING)."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -10,14 +11,22 @@ import psutil
 from infra.agent.disk import append
 from infra.agent.energy import Energy
 from infra.agent.gpus import Gpus, GpuSample
+from infra.agent.line import Line, look_at_line
 from infra.agent.link import Clock
+from infra.agent.store import Store
 
 KEPT_DAYS = 7
 DAY_MS = 86_400_000
 
 
 class Sample(msgspec.Struct, frozen=True):
-    """The machine at a moment. Bytes of disk and network are since boot; `energy_microjoules` since the agent began."""
+    """The machine at a moment; `energy_microjoules` are since the agent began.
+
+    `disk_used_mib` of `disk_total_mib` are of the disk that holds the agent's home, whoever uses them; `stored_bytes`
+    of them are kept for leases. Bytes read and written are of all disks since boot. Bytes sent and received are since
+    boot over the interfaces named in `line`, those with a default route that are up: none of them, and the line is
+    down. What passed inside the machine is not in them.
+    """
 
     at_ms: int
     cpu_milli: int
@@ -30,15 +39,28 @@ class Sample(msgspec.Struct, frozen=True):
     energy_source: str
     energy_microjoules: int
     gpus: tuple[GpuSample, ...]
+    disk_total_mib: int = 0
+    stored_bytes: int = 0
+    line: tuple[str, ...] = ()
 
 
 class Sampler:
     """Takes samples and keeps one a minute, for a week, beside the spool."""
 
-    def __init__(self, folder: Path, gpus: Gpus, energy: Energy, clock: Clock) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        gpus: Gpus,
+        energy: Energy,
+        clock: Clock,
+        store: Store,
+        line: Callable[[], Line] = look_at_line,
+    ) -> None:
         """Use the folder, made where it is missing."""
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._folder = folder
+        self._store = store
+        self._line = line
         self._gpus = gpus
         self._energy = energy
         self._clock = clock
@@ -49,19 +71,23 @@ class Sampler:
         """Return the machine as it is; `cpu_milli` is the mean since the last call."""
         gpus = tuple(self._gpus.sample())
         self._energy.add(gpus, self._clock.monotonic_ms())
-        memory, network, disk = psutil.virtual_memory(), psutil.net_io_counters(), psutil.disk_io_counters()
+        memory, line, moved = psutil.virtual_memory(), self._line(), psutil.disk_io_counters()
+        disk = psutil.disk_usage(str(self._folder))
         return Sample(
             self._clock.now_ms(),
             round(psutil.cpu_percent() * (psutil.cpu_count() or 1) * 10),
             (memory.total - memory.available) // 2**20,
-            psutil.disk_usage(str(self._folder)).used // 2**20,
-            disk.read_bytes if disk else 0,
-            disk.write_bytes if disk else 0,
-            network.bytes_sent if network else 0,
-            network.bytes_recv if network else 0,
+            disk.used // 2**20,
+            moved.read_bytes if moved else 0,
+            moved.write_bytes if moved else 0,
+            line.sent_bytes,
+            line.received_bytes,
             self._energy.source,
             self._energy.microjoules,
             gpus,
+            disk.total // 2**20,
+            self._store.total(),
+            line.interfaces,
         )
 
     def keep(self, sample: Sample) -> None:

@@ -25,6 +25,7 @@ class AgentSettings:
     slice_ms: int
     spool_bytes: int
     log_level: str
+    log_format: str = "auto"
 
 
 def read_agent_settings(environ: Mapping[str, str] | None = None) -> AgentSettings:
@@ -42,7 +43,7 @@ def read_agent_settings(environ: Mapping[str, str] | None = None) -> AgentSettin
     seconds = _whole("COMMONS_AGENT_SLICE_SECONDS", value("COMMONS_AGENT_SLICE_SECONDS"), 1, MOST_SLICE_MS // 1_000)
     mib = _whole("COMMONS_AGENT_SPOOL_MIB", value("COMMONS_AGENT_SPOOL_MIB"), LEAST_MIB, MOST_MIB)
     home = Path(value("COMMONS_AGENT_HOME")).resolve()
-    return AgentSettings(home, server.rstrip("/"), seconds * 1_000, mib * 2**20, whole.log_level)
+    return AgentSettings(home, server.rstrip("/"), seconds * 1_000, mib * 2**20, whole.log_level, whole.log_format)
 
 
 def _whole(name: str, text: str, least: int, most: int) -> int:

@@ -6,11 +6,15 @@ from pathlib import Path
 
 import msgspec
 
+from infra.agent.meter import Standing
 from infra.agent.sampling import Sample
 
 
 class Status(msgspec.Struct, frozen=True):
-    """The agent as it last was. Times are milliseconds UTC; `clock_offset_ms` is what the server is ahead at least."""
+    """The agent as it last was. Times are milliseconds UTC; `clock_offset_ms` is what the server is ahead at least.
+
+    `kinds` says for each kind of lease that runs what is promised and what the readings under way say, in its unit.
+    """
 
     node: str
     owner: str
@@ -27,6 +31,7 @@ class Status(msgspec.Struct, frozen=True):
     unacknowledged_readings: int
     troubles: dict[str, str]
     sample: Sample | None
+    kinds: dict[str, Standing] = msgspec.field(default_factory=dict)
 
 
 def status_path(home: Path) -> Path:

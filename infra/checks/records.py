@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+import msgspec
+
 from events.catalog import UpgradeNeeded
 from events.envelope import Fact, decode_envelope, encode_envelope, time_us
 from events.store import PAGE, Store
@@ -45,7 +47,11 @@ class _Faults:
 
     def look(self, platform: Platform, service: str, notification: Any, before: int) -> Fact | None:
         at, raw = notification.id, notification.state
-        envelope = decode_envelope(raw)
+        try:
+            envelope = decode_envelope(raw)
+        except msgspec.MsgspecError as error:
+            self.found.append(f"position {at}: no record can be read there ({error})")
+            return None
         rules = {
             "a hole before it": at == before + 1,
             "its bytes do not survive a round trip": encode_envelope(envelope) == raw,
@@ -57,7 +63,7 @@ class _Faults:
         fact: Fact | None = None
         try:
             fact = platform.catalog.decode_data(envelope.type, envelope.data)
-        except UpgradeNeeded as error:
+        except (UpgradeNeeded, msgspec.MsgspecError) as error:
             self.found.append(f"position {at}: {error}")
         self.found += [f"position {at}: {rule}" for rule, holds in rules.items() if not holds]
         self._versions[envelope.subject] = int(envelope.streamversion)

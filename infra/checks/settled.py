@@ -1,14 +1,24 @@
-"""Recounts every settled epoch from its facts: funded = paid + late reserve + kept, and late pay within its reserve."""
+"""Recounts every settled epoch and kind from its facts.
+
+Funded = paid + late reserve + kept, late pay within its reserve, and what ends of holdbacks within what was held.
+"""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
+from typing import Any
+
+import msgspec
 
 from events import treasury
 from events.envelope import Fact
-from events.treasury import Posting
+from events.registry_terms import DeviceKind
+from events.treasury import NodeReward, Posting
 from infra.checks.check import Check
+
+_Of = tuple[int, DeviceKind]
+"""An epoch and kind, settled as a pool of its own."""
 
 
 class SettledEpochs:
@@ -16,9 +26,10 @@ class SettledEpochs:
 
     def __init__(self) -> None:
         """Begin before the first one."""
-        self._funded: dict[int, int] = {}
-        self._paid: dict[int, int] = defaultdict(int)
-        self._late: dict[int, int] = {}
+        self._funded: dict[_Of, int] = {}
+        self._paid: dict[_Of, int] = defaultdict(int)
+        self._late: dict[_Of, int] = {}
+        self._held: dict[_Of, int] = defaultdict(int)
         self._faults: list[str] = []
         self._settled = 0
 
@@ -26,13 +37,19 @@ class SettledEpochs:
         """Take one fact into account."""
         match fact:
             case treasury.EpochPoolFunded():
-                self._funded[fact.epoch] = int(fact.pool)
+                self._funded[_of(fact)] = int(fact.pool)
             case treasury.RewardsPaid():
-                self._paid[fact.epoch] += _sum(fact.postings)
+                self._paid[_of(fact)] += _sum(fact.postings)
+                self._held[_of(fact)] += _rewards(fact.held or ())
             case treasury.EpochSettled():
                 self._settle(fact)
-            case treasury.LateRewardsPaid() | treasury.LateReserveReleased():
-                self._spend(fact.epoch, _sum(fact.postings))
+            case treasury.LateRewardsPaid():
+                self._held[_of(fact)] += _rewards(fact.held or ())
+                self._spend(_of(fact), _sum(fact.postings))
+            case treasury.LateReserveReleased():
+                self._spend(_of(fact), _sum(fact.postings))
+            case treasury.HoldbackPaid() | treasury.HoldbackForfeitBooked():
+                self._let_go((fact.epoch, fact.kind), _sum(fact.postings))
 
     def check(self) -> Check:
         """Return what was found."""
@@ -42,22 +59,38 @@ class SettledEpochs:
         return Check("settled epochs", "ok", f"{self._settled:,} epochs, each pool accounted for to the base unit")
 
     def _settle(self, fact: treasury.EpochSettled) -> None:
-        self._settled += 1
+        self._settled += fact.kind is msgspec.UNSET  # every epoch settles its GPUs, whatever else
+        of = _of(fact)
         pool, paid, reserve, kept = (int(text) for text in (fact.pool, fact.paid, fact.late_reserve, fact.kept))
         rules = {
             f"{paid} + {reserve} + {kept} is not its pool of {pool}": paid + reserve + kept == pool,
-            f"its account got {self._funded.get(fact.epoch, 0)}, its pool is {pool}": (
-                self._funded.pop(fact.epoch, 0) == pool
-            ),
-            f"its pages pay {self._paid[fact.epoch]}, it says {paid}": self._paid.pop(fact.epoch, 0) == paid,
+            f"its account got {self._funded.get(of, 0)}, its pool is {pool}": self._funded.pop(of, 0) == pool,
+            f"its pages pay {self._paid[of]}, it says {paid}": self._paid.pop(of, 0) == paid,
         }
-        self._late[fact.epoch] = reserve
-        self._faults += [f"epoch {fact.epoch}: {words}" for words, holds in rules.items() if not holds]
+        self._late[of] = reserve
+        self._faults += [f"epoch {_name(of)}: {words}" for words, holds in rules.items() if not holds]
 
-    def _spend(self, epoch: int, amount: int) -> None:
-        self._late[epoch] = self._late.get(epoch, 0) - amount
-        if self._late[epoch] < 0:
-            self._faults.append(f"epoch {epoch}: {-self._late[epoch]} more than its late reserve was paid")
+    def _spend(self, of: _Of, amount: int) -> None:
+        self._late[of] = self._late.get(of, 0) - amount
+        if self._late[of] < 0:
+            self._faults.append(f"epoch {_name(of)}: {-self._late[of]} more than its late reserve was paid")
+
+    def _let_go(self, of: _Of, amount: int) -> None:
+        self._held[of] -= amount
+        if self._held[of] < 0:
+            self._faults.append(f"epoch {_name(of)}: {-self._held[of]} more than was held back has ended")
+
+
+def _of(fact: Any) -> _Of:
+    return (fact.epoch, fact.kind or "gpu")
+
+
+def _name(of: _Of) -> str:
+    return str(of[0]) if of[1] == "gpu" else f"{of[0]} ({of[1]})"
+
+
+def _rewards(held: Iterable[NodeReward]) -> int:
+    return sum(int(one.amount) for one in held)
 
 
 def _sum(postings: Iterable[Posting]) -> int:

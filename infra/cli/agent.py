@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import msgspec
 import typer
@@ -16,25 +15,34 @@ from infra.agent.clock import SystemClock, boot_ms
 from infra.agent.gpus import open_gpus
 from infra.agent.hardware import look
 from infra.agent.home import AgentHome
-from infra.agent.registration import Terms, register, registration_body
+from infra.agent.registration import Terms, embodied_of, register, registration_body
 from infra.agent.run import Agent, Pace
+from infra.agent.sampling import Sample
 from infra.agent.settings import AgentSettings, read_agent_settings
 from infra.agent.status import Status, read_status
 from infra.cli.output import EXIT_REFUSED, emit_json, fail, pairs, say
 from infra.cli.up import run_until_signalled
 from infra.keys import read_secret, signing_key
+from infra.logs import noted, start_logging
+
+UNITS: Final = {"gpu": "milli", "cpu": "milli-cores", "storage": "MB", "bandwidth": "kB/s"}
 
 agent = typer.Typer(help="Meter this machine and report to an instance.", no_args_is_help=True)
 
 
 @agent.command("register")
-def register_machine(
+def register_machine(  # noqa: PLR0913 - each is an option of the command
     owner_key: Annotated[Path | None, typer.Option(help="The owner's key file: 64 hex digits, mode 0600.")] = None,
     zone: Annotated[str, typer.Option(help="Country or grid zone, e.g. FR or US-CAL-CISO.")] = "XX",
     label: Annotated[str, typer.Option(help="A public label; no names of people.")] = "",
     window: Annotated[str, typer.Option(help="When the machine is there: FROM-TO, whole hours UTC.")] = "0-24",
     pue_milli: Annotated[int | None, typer.Option(help="Power usage effectiveness in milli, from 1000 on.")] = None,
+    storage_gb: Annotated[int, typer.Option(min=0, help="How many GB (10^9 bytes) of its disk it lends.")] = 0,
+    bandwidth_mbit: Annotated[int, typer.Option(min=0, help="How many Mbit/s of its line it lends.")] = 0,
     *,
+    embodied_kg: Annotated[str | None, typer.Option(help="What making it emitted: kg of CO2 equivalent.")] = None,
+    lifetime_years: Annotated[int | None, typer.Option(min=1, max=100, help="Over how many years of life.")] = None,
+    embodied_source: Annotated[str | None, typer.Option(help="Where that figure stands, e.g. a datasheet.")] = None,
     show: Annotated[bool, typer.Option("--print", help="Only print the body an owner elsewhere would sign.")] = False,
     json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
@@ -44,7 +52,8 @@ def register_machine(
     first, _, last = window.partition("-")
     if not first.isdecimal() or not last.isdecimal():
         fail(f"--window {window} is no window", "write it like 0-24 or 22-6")
-    terms = Terms(zone, label, int(first), int(last), pue_milli)
+    embodied = embodied_of(embodied_kg, lifetime_years, embodied_source)
+    terms = Terms(zone, label, int(first), int(last), pue_milli, storage_gb, bandwidth_mbit, embodied)
     gpus, how = open_gpus(home.device_secret)
     hardware = look(gpus, home.device_secret)
     gpus.close()
@@ -69,15 +78,15 @@ def run_agent(
 ) -> None:
     """Meter this machine until Ctrl-C or SIGTERM."""
     settings = read_agent_settings()
-    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     home = AgentHome(settings.home)
 
     async def work(stop: asyncio.Event) -> None:
         if with_parent:
             asyncio.get_running_loop().add_reader(sys.stdin.fileno(), lambda: _when_closed(stop))
-        await _agent(home, settings).run(stop)
+        await _agent(home, settings).run(stop, boot_ms())
 
     with home.locked():
+        start_logging(settings, "agent")
         run_until_signalled(work)
 
 
@@ -100,15 +109,14 @@ def show_status(*, json: Annotated[bool, typer.Option("--json", help="One JSON o
 def _agent(home: AgentHome, settings: AgentSettings) -> Agent:
     gpus, how = open_gpus(home.device_secret)
     identity = home.identity()
-    made = Agent(
-        home, settings.server, gpus, SystemClock(), Pace(settings.slice_ms), settings.spool_bytes, boot_ms(), _tell
-    )
-    say(f"agent: {identity.node} reports to {settings.server}; GPUs: {how}; energy: {made.energy_source()}")
+    pace = Pace(settings.slice_ms)
+    made = Agent(home, settings.server, gpus, SystemClock(), pace, settings.spool_bytes, _tell)
+    _tell(f"{identity.node} reports to {settings.server}; GPUs: {how}; energy: {made.energy_source()}")
     return made
 
 
 def _tell(sentence: str) -> None:
-    say(f"agent: {sentence}")
+    noted(say)(f"agent: {sentence}")
 
 
 def _shown(status: Status, *, running: bool) -> dict[str, Any]:
@@ -122,10 +130,27 @@ def _shown(status: Status, *, running: bool) -> dict[str, Any]:
         "spool": f"{status.spool_hours} hours, {status.spool_bytes} bytes",
         "not acknowledged": f"{status.unacknowledged_readings} readings",
     }
+    for kind, found in status.kinds.items():
+        shown[f"{kind} leased"] = f"{found.leases}: readings say {found.level:,} of {found.promised:,} {UNITS[kind]}"
     if status.sample is not None:
-        shown |= {"processors": f"{status.sample.cpu_milli} milli-cores", "memory": f"{status.sample.memory_mib} MiB"}
-        shown |= {gpu.device: f"{gpu.utilisation_percent} %, {gpu.memory_mib} MiB" for gpu in status.sample.gpus}
+        shown |= _busy(status.sample)
     return shown | {f"trouble: {subject}": sentence for subject, sentence in status.troubles.items()}
+
+
+def _busy(sample: Sample) -> dict[str, str]:
+    """Return how busy the machine was; nothing of it is paid."""
+    shown = {
+        "processors": f"{sample.cpu_milli:,} milli-cores busy",
+        "memory": f"{sample.memory_mib:,} MiB used",
+        "disk": f"{sample.disk_used_mib:,} of {sample.disk_total_mib:,} MiB used, by anyone",
+        "kept for leases": f"{sample.stored_bytes:,} bytes",
+        "all disks since boot": f"{sample.disk_read_bytes:,} bytes read, {sample.disk_written_bytes:,} written",
+        "line": f"up over {', '.join(sample.line)}" if sample.line else "down: no default route that is up",
+    }
+    if sample.line:
+        carried = f"{sample.network_sent_bytes:,} bytes sent, {sample.network_received_bytes:,} received"
+        shown["line since boot"] = carried
+    return shown | {gpu.device: f"{gpu.utilisation_percent} %, {gpu.memory_mib} MiB" for gpu in sample.gpus}
 
 
 def _when_closed(stop: asyncio.Event) -> None:

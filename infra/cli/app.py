@@ -9,6 +9,7 @@ import typer
 from infra.cli.agent import agent
 from infra.cli.backup import backup, restore
 from infra.cli.bench import bench
+from infra.cli.challenge import challenge
 from infra.cli.demo import demo
 from infra.cli.doctor import doctor
 from infra.cli.genesis import genesis
@@ -18,6 +19,7 @@ from infra.cli.migrate import migrate
 from infra.cli.openb import openb
 from infra.cli.output import EXIT_INTERRUPTED, EXIT_REFUSED, say
 from infra.cli.schemas import schemas
+from infra.cli.store import prove, store
 from infra.cli.up import child, up
 from infra.cli.views import lag, rebuild, views
 from infra.errors import explained
@@ -35,6 +37,9 @@ app.command(hidden=True)(child)
 app.command()(demo)
 app.command()(genesis)
 app.add_typer(agent, name="agent")
+agent.command()(store)
+agent.command()(prove)
+app.add_typer(challenge, name="challenge")
 app.add_typer(importers, name="import")
 importers.command("openb")(openb)
 app.command()(rebuild)

@@ -9,7 +9,7 @@ import typer
 
 from infra.cli.output import emit_json, say
 from infra.cli.session import with_platform
-from infra.keystore_backup import DAYS, expire_keystore_backups, export_keystore, import_keystore
+from infra.keystore_backup import DAYS, expire_keystore_backups, export_keystore, import_keystore, remember_folder
 from infra.platform import Platform, wall_clock_ms
 
 keystore = typer.Typer(help="The keys of sealed personal data: backups that end, and a new master key.")
@@ -23,11 +23,17 @@ def export(folder: Annotated[Path, typer.Argument(help="Where to.", file_okay=Fa
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     now_ms = wall_clock_ms()
     ended = expire_keystore_backups(folder, now_ms)
-    path = with_platform(lambda platform: export_keystore(platform.subject_keys, folder, now_ms))
+    path = with_platform(lambda platform: _exported(platform, folder, now_ms))
     if json:
         emit_json({"file": str(path), "ended": [str(each) for each in ended]})
         return
     say(f"{path} holds the keys in the clear and ends in {DAYS} days; {len(ended)} older ones ended")
+
+
+async def _exported(platform: Platform, folder: Path, now_ms: int) -> Path:
+    """Remember the folder first: a file nobody would look for again must not lie there."""
+    remember_folder(platform.settings.home, folder)
+    return await export_keystore(platform.subject_keys, folder, now_ms)
 
 
 @keystore.command("import")
@@ -44,7 +50,7 @@ def take_back(file: Annotated[Path, typer.Argument(help="The backup.", exists=Tr
 
 @keystore.command("expire")
 def expire(folder: Annotated[Path, typer.Argument(help="Where the backups lie.")], *, json: Json = False) -> None:
-    """Destroy the backups in FOLDER that have ended. Run it every day."""
+    """Destroy the backups in FOLDER that have ended, as the role `clock` does every hour by itself."""
     ended = [str(path) for path in expire_keystore_backups(folder, wall_clock_ms())]
     emit_json({"ended": ended}) if json else say(f"{len(ended)} backups ended")
 

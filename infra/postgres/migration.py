@@ -113,8 +113,12 @@ async def _make_instance(connection: asyncpg.Connection, major: int) -> None:
 
 
 async def _write_down(connection: asyncpg.Connection, major: int) -> list[Done]:
-    """Accept a newer PostgreSQL the data was moved to; an older one cannot have read it."""
-    await _make_instance(connection, major)
+    """Write the major down where it stands nowhere; accept a newer one the data was moved to, and no older one."""
+    if not await connection.fetchval("SELECT to_regclass('instance.versions')"):
+        await _make_instance(connection, major)
+        first = Done("instance", f"write-down-postgres-{major}")
+        await _note(connection, first)
+        return [first]
     written = await connection.fetchval("SELECT version FROM instance.versions WHERE part = $1", POSTGRES)
     if written == major:
         return []

@@ -195,6 +195,15 @@ def _(fact: registry.KeyRotated, directory: Directory, _recorded: Recorded) -> D
 
 
 @_apply.register
+def _(fact: registry.KeyLinked, directory: Directory, _recorded: Recorded) -> Directory:
+    return replace(
+        directory,
+        keys=directory.keys.set(fact.key.kid, Key(fact.key.kid, fact.member, raw_key(fact.key))),
+        members=directory.members.set(fact.member, replace(directory.members[fact.member], kid=fact.key.kid)),
+    )
+
+
+@_apply.register
 def _(fact: registry.WalletLinked, directory: Directory, _recorded: Recorded) -> Directory:
     return _wallet(directory, fact.member, None, fact.wallet.address)
 

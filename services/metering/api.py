@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final
 
 import msgspec
 import pydantic
 
-from events.metering import ChallengeResult
+from events.metering import ChallengeResult, Content
+from events.registry_terms import DeviceKind
 from services.kernel.directory import Key
 from services.kernel.errors import AuthenticationFailed, InvalidField, MalformedRequest, TooLarge
 from services.kernel.jws import Jws, parse_jws
 from services.kernel.routes import Body, BulkRoute, Caller, CommandRoute, Item, Route
 from services.kernel.strict_json import parse_json
-from services.metering.batches import MAX_PAYLOAD_BYTES, read_batch
+from services.metering.batches import MAX_LEVEL, MAX_PAYLOAD_BYTES, read_batch
 from services.metering.commands import (
     CancelLease,
     CloseBackfill,
@@ -26,6 +27,7 @@ from services.metering.commands import (
     RecordReadings,
 )
 from services.metering.consumer import read_consumer_batch
+from services.metering.placement import BYTES_PER_MB
 
 MAX_BATCHES: Final = 64
 MAX_BATCH_BYTES: Final = (MAX_PAYLOAD_BYTES + 2) // 3 * 4 + 400
@@ -37,20 +39,32 @@ Slug = Annotated[str, pydantic.Field(min_length=1, max_length=64)]
 Millis = Annotated[int, pydantic.Field(ge=0, lt=2**53)]
 
 
+class ContentBody(Body):
+    """What a lease of storage holds: how many bytes, and the RFC 6962 Merkle root (hex) over its chunks of 512 bytes.
+
+    The last chunk is padded by zeros. Encrypt what you store: chunks that are asked for appear in the log.
+    """
+
+    root: Annotated[str, pydantic.Field(pattern=r"^[0-9a-f]{64}$", examples=["0" * 64])]
+    bytes: Annotated[int, pydantic.Field(ge=1, le=MAX_LEVEL * BYTES_PER_MB)]
+
+
 class LeaseBody(Body):
     """One lease asked for: an id of the consumer's choice, what kind, how much of how many devices, and when.
 
-    `share` is milli per device (gpu) or milli-cores (cpu, with `devices` 0); `models` are the models it accepts.
+    `share` is milli per device (gpu), milli-cores (cpu), MB (storage: its content's, rounded up) or kB/s (bandwidth).
+    Only GPUs have `devices` (left out: 1) and `models`, the models it accepts.
     """
 
     lease: Id
-    kind: Literal["gpu", "cpu"] = "gpu"
-    devices: Annotated[int, pydantic.Field(ge=0, le=64)] = 1
+    kind: DeviceKind = "gpu"
+    devices: Annotated[int, pydantic.Field(ge=0, le=64)] | None = None
     share: Annotated[int, pydantic.Field(ge=1, lt=2**31)]
     start_ms: Millis
     end_ms: Millis
     models: Annotated[tuple[str, ...], pydantic.Field(strict=False, max_length=32)] = ()
     renews: Id | None = None
+    content: ContentBody | None = None
 
 
 class LeasesBody(Body):
@@ -105,8 +119,13 @@ def signed_by(caller: Caller) -> str:
 
 
 def _open(body: LeasesBody, caller: Caller) -> OpenLeases:
-    terms = tuple(LeaseTerms(**lease.model_dump()) for lease in body.leases)
-    return OpenLeases(body.project, terms, signed_by(caller))
+    return OpenLeases(body.project, tuple(map(_terms, body.leases)), signed_by(caller))
+
+
+def _terms(lease: LeaseBody) -> LeaseTerms:
+    content = Content(lease.content.root, lease.content.bytes) if lease.content else None
+    devices = int(lease.kind == "gpu") if lease.devices is None else lease.devices
+    return LeaseTerms(**lease.model_dump(exclude={"content", "devices"}), devices=devices, content=content)
 
 
 def _cancel(body: CancellationBody, caller: Caller) -> CancelLease:

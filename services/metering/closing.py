@@ -15,8 +15,9 @@ from services.metering.availability import with_hours_judged
 from services.metering.batches import MAX_READING_MS
 from services.metering.energy import without_epoch
 from services.metering.folding import recorded
+from services.metering.kinds import is_metered, scored
 from services.metering.reliability import LEASE_UNIT, add_trial
-from services.metering.state import LeaseState, Metering, Record
+from services.metering.state import LeaseState, Metering, Record, mapped
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -68,10 +69,10 @@ def _settled(state: Metering, epoch: int) -> Metering:
     """Add an epoch's cover to the leases that go on, and settle the trials of those that end in it."""
     start, end = state.grid.start(epoch), state.grid.end(epoch)
     ended = state.ending.get(epoch, frozenset())
-    covered, records = state.covered.mutate(), state.records
+    covered, records, kinds = state.covered.mutate(), state.records, scored(state)
     for key, raw in state.usage.get(epoch, Map()).items():
         lease = state.leases.get(key[1])
-        if lease is not None and lease.fact.kind == "gpu" and lease.end_ms > end:
+        if lease is not None and lease.end_ms > end and lease.fact.kind in kinds and is_metered(lease, key[0]):
             points = steps.load(raw)
             covered[key] = covered.get(key, 0) + steps.covered_ms(points, start, end)
     for lease_id in sorted(ended):
@@ -81,7 +82,7 @@ def _settled(state: Metering, epoch: int) -> Metering:
             key = (device.device, lease_id)
             points = recorded(state.usage, epoch, key)
             totals[device.device] = covered.pop(key, 0) + steps.covered_ms(points, start, min(end, lease.end_ms))
-        if _is_trial(lease):
+        if totals and lease.fact.kind in kinds and lease.end_ms > lease.fact.start_ms:
             records = _with_trials(records, state, lease, totals)
     return replace(state, covered=covered.finish(), records=records)
 
@@ -109,10 +110,6 @@ def _with_trials(
         leases = add_trial(record.leases, tick, won, lost)
         records = records.set(subject, replace(record, leases=leases, owner=held_by))
     return records
-
-
-def _is_trial(lease: LeaseState) -> bool:
-    return lease.fact.kind == "gpu" and lease.end_ms > lease.fact.start_ms
 
 
 def _gap_at_end(state: Metering, lease: LeaseState, device: str) -> bool:
@@ -179,13 +176,10 @@ def _without_leases_of(state: Metering, epoch: int) -> Metering:
 
 def without_booking(state: Metering, lease: Lease) -> Metering:
     """Return the state without what a lease promised away."""
-    if lease.kind == "cpu":
-        rest = tuple(known for known in state.cpu_bookings.get(lease.node, ()) if known[4] != lease.lease)
-        bookings = state.cpu_bookings.set(lease.node, rest) if rest else _dropped(state.cpu_bookings, lease.node)
-        return replace(state, cpu_bookings=bookings)
-    rest = tuple(known for known in state.gpu_bookings.get(lease.node, ()) if known[4] != lease.lease)
-    bookings = state.gpu_bookings.set(lease.node, rest) if rest else _dropped(state.gpu_bookings, lease.node)
-    return replace(state, gpu_bookings=bookings)
+    of = mapped(state.bookings, lease.kind)
+    rest = tuple(known for known in of.get(lease.node, ()) if known[4] != lease.lease)
+    of = of.set(lease.node, rest) if rest else _dropped(of, lease.node)
+    return replace(state, bookings=state.bookings.set(lease.kind, of) if of else _dropped(state.bookings, lease.kind))
 
 
 def _dropped(mapping: Map[K, V], key: K) -> Map[K, V]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from events.genesis import Community, PerformanceTable
-from events.metering import ChallengeResult
+from events.metering import ChallengeResult, Content
 from events.registry_terms import DeviceKind
 from services.kernel.decider import Command
 
@@ -45,9 +46,10 @@ class CloseBackfill(Command):
 
 @dataclass(frozen=True, slots=True)
 class LeaseTerms:
-    """What a consumer asks for. `lease` is an id of its choice (32 hex); `share` is milli (gpu) or milli-cores (cpu).
+    """What a consumer asks for. `lease` is an id of its choice (32 hex); `share` is a level of the kind.
 
-    `models`, when given, are the device models it accepts; `renews` an earlier lease of the same project.
+    `devices` is 0 but for GPUs; `models`, when given, are the GPUs it accepts; `renews` an earlier lease of the same
+    project; `content` is what storage shall hold, of which there are `share` MB.
     """
 
     lease: str
@@ -58,6 +60,7 @@ class LeaseTerms:
     end_ms: int
     models: tuple[str, ...] = ()
     renews: str | None = None
+    content: Content | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +135,48 @@ class RecordChallengeResults(Command):
 
 
 @dataclass(frozen=True, slots=True)
+class RecordStorageChallenge(Command):
+    """Record one challenge of a storage lease; both JWS were checked at the edge. `node_jws` None: no answer came."""
+
+    challenger_jws: str
+    node_jws: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class CloseEpoch(Command):
     """Close an epoch: score every node from exactly the facts recorded so far."""
 
     epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseHoldback(Command):
+    """Release what an epoch's nodes have earned of their holdback."""
+
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class ForfeitHoldback(Command):
+    """Forfeit what an epoch's nodes have lost of their holdback."""
+
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class DisputeUsage(Command):
+    """Dispute what a node did in epochs: until a steward rules, none of its holdback for them is released."""
+
+    node: str
+    epochs: tuple[int, ...]
+    reason: str
+    authorization: str
+
+
+@dataclass(frozen=True, slots=True)
+class EndDispute(Command):
+    """Rule on a dispute; upheld, what is still held is forfeited."""
+
+    dispute: str
+    ruling: Literal["upheld", "dismissed"]
+    authorization: str

@@ -79,8 +79,13 @@ def read_consumer_batch(jws: str) -> ConsumerBatch:
 
 
 def is_mandatory(state: Metering, lease: LeaseState) -> bool:
-    """Tell whether a lease needs its consumer's readings: all live ones that start from the governed date on do."""
+    """Tell whether a lease needs its consumer's readings: all live ones that start from the governed date on do.
+
+    One of bandwidth always does: nothing but the payee would vouch for what was sent.
+    """
     assert state.rules is not None
+    if lease.fact.kind == "bandwidth":
+        return True
     since = state.rules.rules.consumer_readings_from
     return since is not None and lease.fact.backfill is None and lease.fact.start_ms >= time_us(since) // 1_000
 
@@ -91,13 +96,26 @@ def earning(
     """Return the levels of a lease on a device that may earn, before the share of the lease bounds them."""
     if not is_mandatory(state, lease):
         return provider
-    consumer = steps.before(recorded(state.consumed, epoch, (device, lease.fact.lease)), lease.end_ms)
-    return steps.agreed(provider, consumer, alone=_challenge_passed(state, device, lease))
+    alone = lease.fact.kind != "bandwidth" and _challenge_passed(state, device, lease)
+    return steps.agreed(provider, _consumers(state, epoch, device, lease), alone=alone)
+
+
+def unless_withheld(
+    state: Metering, epoch: int, device: str, lease: LeaseState, provider: steps.Points[int]
+) -> steps.Points[int]:
+    """Return the levels that might earn if the provider's stood wherever the consumer gave no reading."""
+    return steps.agreed(provider, _consumers(state, epoch, device, lease), alone=True)
+
+
+def _consumers(state: Metering, epoch: int, device: str, lease: LeaseState) -> steps.Points[int]:
+    return steps.before(recorded(state.consumed, epoch, (device, lease.fact.lease)), lease.end_ms)
 
 
 def _challenge_passed(state: Metering, device: str, lease: LeaseState) -> bool:
     start, end = lease.fact.start_ms, lease.end_ms
-    return any(result.passed and start <= result.end_ms <= end for result in state.results.get(device, ()))
+    dates = [result.end_ms for result in state.results.get(device, ()) if result.passed]
+    dates += [proof.end_ms for proof in state.proofs.get(lease.fact.lease, ()) if proof.passed]
+    return any(start <= date <= end for date in dates)
 
 
 def interval_code(lease: LeaseState, reading: Reading, now_ms: int, ahead_ms: int) -> RejectionCode | None:

@@ -7,7 +7,7 @@ from itertools import islice
 from typing import Final
 
 from services.kernel.decider import Timed
-from services.metering.commands import CloseEpoch
+from services.metering.commands import CloseEpoch, ForfeitHoldback, ReleaseHoldback
 from services.metering.state import Backfill, Metering
 
 MOST_AT_ONCE: Final = 100
@@ -16,7 +16,17 @@ MOST_AT_ONCE: Final = 100
 
 def due(state: Metering, now_ms: int) -> Sequence[Timed]:
     """Return the commands whose deadline has passed, in the order in which they must be decided."""
-    return [Timed(f"close-epoch/{epoch}", CloseEpoch(epoch)) for epoch in islice(_due(state, now_ms), MOST_AT_ONCE)]
+    closes = [Timed(f"close-epoch/{epoch}", CloseEpoch(epoch)) for epoch in islice(_due(state, now_ms), MOST_AT_ONCE)]
+    return [*closes, *islice(_ends(state), MOST_AT_ONCE)]
+
+
+def _ends(state: Metering) -> Iterator[Timed]:
+    """Yield a command for every epoch of whose holdback something can end; what is lost goes before what is earned."""
+    ends = state.holdback.ends
+    for epoch in sorted(state.holdback.lost):
+        yield Timed(f"forfeit-holdback/{epoch}/{ends.get(epoch, 0)}", ForfeitHoldback(epoch))
+    for epoch, _ in state.holdback.releasable(state.next_live):
+        yield Timed(f"release-holdback/{epoch}/{ends.get(epoch, 0)}", ReleaseHoldback(epoch))
 
 
 def _due(state: Metering, now_ms: int) -> Iterator[int]:

@@ -7,14 +7,17 @@ higher one counts: nobody looks cleaner for a second reading. Operations and dec
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 from itertools import pairwise
 from typing import Final
 
+import msgspec
 from immutables import Map
 
 from events.metering import Carbon, Energy, NodeScore
+from events.registry import Embodied
+from events.registry_terms import KINDS, DeviceKind
 from events.values import DAY_MS, HOUR_MS, round_half_even
 from services.metering.batches import EnergyReading
 from services.metering.state import Metering, Stated
@@ -57,17 +60,23 @@ def fold_energy(state: Metering, node: str, readings: Iterable[EnergyReading]) -
     return energy
 
 
-def with_energy(state: Metering, epoch: int, scores: Sequence[NodeScore]) -> Sequence[NodeScore]:
-    """Return the scores of an epoch with energy and carbon where meters read any; a node without a score has 0."""
-    found = {score.node: score for score in scores}
-    read = state.energy.get(epoch, Map())
-    for node, readings in read.items():
+def with_energy(
+    state: Metering, epoch: int, scored: Mapping[DeviceKind, Sequence[NodeScore]]
+) -> Mapping[DeviceKind, Sequence[NodeScore]]:
+    """Return the scores of an epoch, by kind, with energy and carbon where meters read any.
+
+    A node's whole energy stands once: at its first entry in the order of the kinds, or at one of GPUs that scores 0.
+    """
+    first = {score.node: kind for kind in reversed(KINDS) for score in scored.get(kind, ())}
+    entries = {kind: {score.node: score for score in scored.get(kind, ())} for kind in KINDS}
+    for node, readings in state.energy.get(epoch, Map()).items():
         history = state.stated.get(node)
         if history is None:
             continue
-        stated = history[-1]
+        stated, kind = history[-1], first.get(node, "gpu")
+        found = entries[kind]
         score = found.get(node) or NodeScore(node, stated.owner, "0", "0", "0", "0", ())
-        energy = _energy(state, epoch, readings, stated, score)
+        energy = _energy(state, epoch, readings, stated, score, kind)
         fields = {name: getattr(score, name) for name in score.__struct_fields__}
         carbon = energy.carbon
         found[node] = NodeScore(
@@ -79,10 +88,12 @@ def with_energy(state: Metering, epoch: int, scores: Sequence[NodeScore]) -> Seq
                 "energy": energy,
             }
         )
-    return [found[node] for node in sorted(found)]
+    return {kind: [found[node] for node in sorted(found)] for kind, found in entries.items()}
 
 
-def _energy(state: Metering, epoch: int, readings: Readings, stated: Stated, score: NodeScore) -> Energy:
+def _energy(
+    state: Metering, epoch: int, readings: Readings, stated: Stated, score: NodeScore, kind: DeviceKind
+) -> Energy:
     start, end = state.grid.start(epoch), state.grid.end(epoch)
     sources = sorted({reading[3] for reading in readings})
     total = sum((metered([one for one in readings if one[3] == source], start, end) for source in sources), Fraction())
@@ -95,7 +106,8 @@ def _energy(state: Metering, epoch: int, readings: Readings, stated: Stated, sco
         str(meter - operations),
         tuple(sources),
         stated.pue_milli,
-        _carbon(state, meter, stated, int(score.micro_rgpu_hours)),
+        # Only GPUs have a rate: the energy of a node is not per core-hour what it is per GPU-hour.
+        _carbon(state, meter, stated, end - start, int(score.micro_rgpu_hours) if kind == "gpu" else 0),
     )
 
 
@@ -114,27 +126,40 @@ def metered(readings: Iterable[EnergyReading], start: int, end: int) -> Fraction
     return total
 
 
-def _carbon(state: Metering, meter: int, stated: Stated, micro_rgpu_hours: int) -> Carbon | None:
+def _carbon(state: Metering, meter: int, stated: Stated, epoch_ms: int, micro_rgpu_hours: int) -> Carbon | None:
     assert state.rules is not None
     factor = next((one for one in (state.rules.rules.carbon_factors or ()) if one.zone == stated.zone), None)
     if factor is None:
         return None
-    milligrams = carbon_milligrams(meter, stated.pue_milli, factor.grams_per_kwh)
+    embodied = None if stated.embodied is None else embodied_milligrams(stated.embodied, epoch_ms)
+    milligrams, low, high = (
+        carbon_milligrams(meter, stated.pue_milli, grams) + (embodied or 0)
+        for grams in (factor.grams_per_kwh, factor.low, factor.high)
+    )
     sci = round_half_even(milligrams * _MICRO, micro_rgpu_hours) if micro_rgpu_hours else None
     return Carbon(
         str(milligrams),
-        str(carbon_milligrams(meter, stated.pue_milli, factor.low)),
-        str(carbon_milligrams(meter, stated.pue_milli, factor.high)),
+        str(low),
+        str(high),
         factor.id,
         factor.year,
         factor.method,
         None if sci is None else str(sci),
+        msgspec.UNSET if embodied is None else str(embodied),
     )
 
 
 def carbon_milligrams(micro_kwh: int, pue_milli: int | None, grams_per_kwh: int) -> int:
     """Return milligrams of CO2 equivalent: energy x PUE x intensity (Software Carbon Intensity 1.1, E x I)."""
     return round_half_even(micro_kwh * (pue_milli or WHOLE_PUE) * grams_per_kwh, WHOLE_PUE * 1_000)
+
+
+def embodied_milligrams(embodied: Embodied, epoch_ms: int) -> int:
+    """Return an epoch's part of what making a node emitted, milligrams: all of it x time reserved / lifetime (SCI's M).
+
+    The whole machine is reserved for the whole epoch, as its meters' energy is the whole machine's.
+    """
+    return round_half_even(embodied.grams_co2e * 1_000 * epoch_ms, embodied.lifetime_hours * HOUR_MS)
 
 
 def without_epoch(energy: Map[int, Map[str, Readings]], epoch: int) -> Map[int, Map[str, Readings]]:

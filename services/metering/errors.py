@@ -16,6 +16,8 @@ Refusal
 |-- TooManyOpenSpools
 |-- BackfillNotOpen, BackfillAlreadyOpen, BackfillNodesMismatch, PageOutOfOrder, SpansOverlap
 |-- ResultOutOfRange, ResultKnown, UnknownBenchmark, WrongModel, OwnNodeChallenged
+|-- LeaseKeepsNothing        only a storage lease has content that a node can be asked for
+|-- NothingHeld, NotADisputant ... those of holdback and disputes stand in `dispute_errors`
 |-- EpochNotOver, EpochOutOfOrder
 """
 
@@ -267,6 +269,13 @@ class OwnNodeChallenged(Refusal):
 
     slug = "own-node-challenged"
     title = "Challenger owns the node"
+
+
+class LeaseKeepsNothing(Refusal):
+    """The lease names no content, so there is nothing to prove."""
+
+    slug = "lease-keeps-nothing"
+    title = "Lease keeps no content"
 
 
 class EpochNotOver(Refusal):

@@ -10,15 +10,16 @@ from immutables import Map
 from events import metering
 from events.catalog import Recorded
 from events.envelope import Fact
+from events.registry_terms import DeviceKind
 from events.values import parse_units
-from services.metering import closing
+from services.metering import closing, holding
 from services.metering.batches import joined, read_batch
 from services.metering.consumer import read_consumer_batch
 from services.metering.energy import fold_energy
 from services.metering.folding import Onto, fold, fold_batch
 from services.metering.grid import Grid
 from services.metering.performance import micro
-from services.metering.reliability import CHALLENGE_UNIT, add_trial
+from services.metering.reliability import with_challenge
 from services.metering.spools import fold_part
 from services.metering.state import (
     Backfill,
@@ -29,12 +30,12 @@ from services.metering.state import (
     Metering,
     Paid,
     Project,
-    Record,
     Result,
     Standing,
     Stated,
     mapped,
 )
+from services.metering.storage import fold_challenge, without_forgotten
 
 RESULTS_KEPT = 1_000
 """Results kept per device: years of daily challenges, far more than any factor looks back."""
@@ -74,15 +75,16 @@ def _(fact: metering.TableAdopted, state: Metering, _recorded: Recorded) -> Mete
 @_apply.register
 def _(fact: metering.QuotaGranted, state: Metering, _recorded: Recorded) -> Metering:
     known = state.projects.get(fact.project)
-    project = Project(
-        fact.project,
-        fact.owner,
-        fact.guild,
-        fact.size_class,
-        fact.work_class,
-        parse_units(fact.gpu_micro_rgpu_hours) + (known.gpu_micro_rgpu_hours if known else 0),
-        parse_units(fact.cpu_milli_core_hours) + (known.cpu_milli_core_hours if known else 0),
-    )
+    left: Map[DeviceKind, int] = known.left if known else Map()
+    project = Project(fact.project, fact.owner, fact.guild, fact.size_class, fact.work_class, left)
+    granted: dict[DeviceKind, str] = {
+        "gpu": fact.gpu_micro_rgpu_hours,
+        "cpu": fact.cpu_milli_core_hours,
+        "storage": fact.storage_mb_hours or "0",
+        "bandwidth": fact.bandwidth_mb or "0",
+    }
+    for kind, amount in granted.items():
+        project = project.with_more(kind, parse_units(amount))
     return replace(state, projects=state.projects.set(fact.project, project))
 
 
@@ -134,11 +136,7 @@ def _(fact: metering.LeasesOpened, state: Metering, _recorded: Recorded) -> Mete
         leases[lease.lease] = LeaseState(lease, fact.project, lease.end_ms)
         epoch = closing.last_epoch(state, lease.start_ms, lease.end_ms)
         ending = ending.set(epoch, ending.get(epoch, frozenset()) | {lease.lease})
-        charged = parse_units(lease.charged)
-        if lease.kind == "cpu":
-            project = replace(project, cpu_milli_core_hours=project.cpu_milli_core_hours - charged)
-        else:
-            project = replace(project, gpu_micro_rgpu_hours=project.gpu_micro_rgpu_hours - charged)
+        project = project.with_more(lease.kind, -parse_units(lease.charged))
         state = _booked(state, lease)
     projects = state.projects.set(project.slug, project)
     return replace(state, leases=leases.finish(), ending=ending, projects=projects)
@@ -150,11 +148,9 @@ def booking(lease: metering.Lease) -> Booking:
 
 
 def _booked(state: Metering, lease: metering.Lease) -> Metering:
-    if lease.kind == "cpu":
-        known = state.cpu_bookings.get(lease.node, ())
-        return replace(state, cpu_bookings=state.cpu_bookings.set(lease.node, (*known, booking(lease))))
-    known = state.gpu_bookings.get(lease.node, ())
-    return replace(state, gpu_bookings=state.gpu_bookings.set(lease.node, (*known, booking(lease))))
+    of = mapped(state.bookings, lease.kind)
+    of = of.set(lease.node, (*of.get(lease.node, ()), booking(lease)))
+    return replace(state, bookings=state.bookings.set(lease.kind, of))
 
 
 @_apply.register
@@ -168,12 +164,7 @@ def _(fact: metering.LeaseCancelled, state: Metering, _recorded: Recorded) -> Me
     after = closing.last_epoch(state, lease.start_ms, fact.at_ms)
     ending = state.ending.set(before, state.ending.get(before, frozenset()) - {fact.lease})
     ending = ending.set(after, ending.get(after, frozenset()) | {fact.lease})
-    project = state.projects[fact.project]
-    refunded = parse_units(fact.refunded)
-    if lease.kind == "cpu":
-        project = replace(project, cpu_milli_core_hours=project.cpu_milli_core_hours + refunded)
-    else:
-        project = replace(project, gpu_micro_rgpu_hours=project.gpu_micro_rgpu_hours + refunded)
+    project = state.projects[fact.project].with_more(lease.kind, parse_units(fact.refunded))
     return replace(
         state,
         leases=state.leases.set(fact.lease, replace(known, end_ms=fact.at_ms, cancelled=True)),
@@ -205,12 +196,14 @@ def _(fact: metering.ConsumerReadingsRecorded, state: Metering, _recorded: Recor
     bad = {index for indexes in (fact.rejected or {}).values() for index in indexes}
     batch = read_consumer_batch(fact.jws)
     runs = joined(sorted(reading for index, reading in enumerate(batch.readings) if index not in bad))
-    return replace(state, consumed=fold(replace(state, usage=state.consumed), runs, batch.devices, batch.leases).usage)
+    folded = fold(replace(state, usage=state.consumed), runs, batch.devices, batch.leases)
+    # Where an epoch closes before its consumers could say all they read, the rest is late usage.
+    return replace(state, consumed=folded.usage, touched=state.touched | folded.closed)
 
 
 @_apply.register
 def _(fact: metering.NodeAdopted, state: Metering, _recorded: Recorded) -> Metering:
-    stated = Stated(fact.from_hour, fact.owner, fact.devices, fact.window, fact.zone, fact.pue_milli)
+    stated = Stated.by(fact)
     return replace(
         state,
         stated=state.stated.set(fact.node, (*state.stated.get(fact.node, ()), stated)),
@@ -245,13 +238,14 @@ def _(fact: metering.ChallengeResultsRecorded, state: Metering, _recorded: Recor
         trials[result.device, result.challenge] = (max(last, result.end_ms), all_passed and passed)
     for (device, _), (end_ms, passed) in trials.items():
         # A device's runs of one challenge are one trial, dated when the last of them ended.
-        tick = state.grid.tick_of(end_ms)
-        won, lost = (CHALLENGE_UNIT, 0) if passed else (0, CHALLENGE_UNIT)
-        for subject, owner in ((device, fact.owner), (fact.owner, None)):
-            record = records.get(subject, Record())
-            challenges = add_trial(record.challenges, tick, won, lost)
-            records = records.set(subject, replace(record, challenges=challenges, owner=owner))
+        records = with_challenge(records, state.grid.tick_of(end_ms), device, fact.owner, passed=passed)
+        state = holding.challenged(state, device, end_ms, passed=passed)
     return replace(state, results=results, records=records)
+
+
+@_apply.register
+def _(fact: metering.StorageChallenged, state: Metering, _recorded: Recorded) -> Metering:
+    return holding.challenged(fold_challenge(state, fact), fact.device, fact.end_ms, passed=fact.passed)
 
 
 def _by_date(result: Result) -> tuple[int, str, str]:
@@ -268,12 +262,22 @@ def _(fact: metering.ReliabilityChanged, state: Metering, _recorded: Recorded) -
 def _(fact: metering.EpochPaged, state: Metering, _recorded: Recorded) -> Metering:
     if fact.epoch < state.first_live:
         return state
-    return _with_paid(state, fact.epoch, fact.nodes)
+    return holding.held(_with_paid(state, fact.epoch, fact.nodes), fact)
 
 
 @_apply.register
 def _(fact: metering.LateUsageScored, state: Metering, _recorded: Recorded) -> Metering:
-    return _with_paid(state, fact.epoch, fact.nodes)
+    return holding.held(_with_paid(state, fact.epoch, fact.nodes), fact)
+
+
+@_apply.register
+def _(fact: metering.HoldbackReleased | metering.HoldbackForfeited, state: Metering, _recorded: Recorded) -> Metering:
+    return holding.ended(state, fact)
+
+
+@_apply.register
+def _(fact: metering.UsageDisputed | metering.DisputeEnded, state: Metering, _recorded: Recorded) -> Metering:
+    return holding.disputed(state, fact)
 
 
 def _with_paid(state: Metering, epoch: int, nodes: tuple[metering.NodeScore, ...]) -> Metering:
@@ -292,4 +296,4 @@ def _with_paid(state: Metering, epoch: int, nodes: tuple[metering.NodeScore, ...
 
 @_apply.register
 def _(fact: metering.EpochClosed, state: Metering, recorded: Recorded) -> Metering:
-    return closing.after_close(state, fact, recorded.time_ms)
+    return holding.cleared(without_forgotten(closing.after_close(state, fact, recorded.time_ms)))

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from events.metering import DeviceScore, NodeScore
+from events.registry_terms import DeviceKind
 from services.metering.scoring import PER_MICRO, Factors, NodeTally, factors_at, judge, tally_read
 from services.metering.state import ClaimClass, Metering
 
 
-def late_scores(state: Metering, epoch: int, scored_in: int) -> Sequence[NodeScore]:
-    """Return what a closed epoch counts beyond what it was scored for, per node, rounded down."""
-    tallied = tally_read(state, epoch)
+def late_scores(state: Metering, epoch: int, scored_in: int, kind: DeviceKind) -> Sequence[NodeScore]:
+    """Return what a closed epoch counts of a kind beyond what it was scored for, per node, rounded down."""
+    tallied = tally_read(state, epoch, kind)
     own = _factors(state, epoch, tallied)
     later = _factors(state, scored_in, tallied)
     found = [

@@ -14,13 +14,16 @@ from typing import Final
 
 from immutables import Map
 
-from events.registry import Window
+from events.registry import NodeRegistered, Window
+from events.registry_terms import DeviceKind
 from events.values import DAY_MS, HOUR_MS
 from services.kernel.directory import Node
 from services.metering.commands import LeaseTerms
+from services.metering.kinds import WHOLE_DEVICE
 from services.metering.state import Booking
 
-WHOLE_DEVICE: Final = 1_000
+BYTES_PER_MB: Final = 1_000_000
+BITS_PER_KB: Final = 8_000
 _HOURS: Final = 24
 
 _Clipped = tuple[int, int, int, tuple[str, ...]]
@@ -29,25 +32,29 @@ _Clipped = tuple[int, int, int, tuple[str, ...]]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Place:
-    """A node as a place for leases: its devices `(id, model)` sorted by id, and its milli-cores."""
+    """A node as a place for leases of one kind: its devices `(id, model)` of it sorted by id, the level of the whole.
+
+    `whole` is of each GPU, or of all the node's cores, storage or bandwidth, which are one device at most.
+    """
 
     node: str
     tie: bytes
     devices: tuple[tuple[str, str], ...]
-    cpu_milli: int
+    whole: int
     window: Window
 
-    def capacity(self, kind: str) -> int:
-        """Return what can be promised of a kind: milli-cores, or milli shares over all devices."""
-        return self.cpu_milli if kind == "cpu" else WHOLE_DEVICE * len(self.devices)
+    def capacity(self, kind: DeviceKind) -> int:
+        """Return what can be promised in all."""
+        return self.whole * len(self.devices) if kind == "gpu" else self.whole
 
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """The outcome: a node, and the devices on it (none for a lease of milli-cores)."""
+    """The outcome: a node, the devices on it (none where cores are only held), and the level of the whole of each."""
 
     node: str
     devices: tuple[tuple[str, str], ...]
+    whole: int
 
 
 @dataclass(slots=True)
@@ -92,15 +99,15 @@ class Roll:
         return isinstance(other, Roll) and self.nodes is other.nodes
 
 
-@lru_cache(maxsize=4)
-def places(roll: Roll) -> tuple[Place, ...]:
-    """Return the active nodes as places, sorted by node id."""
+@lru_cache(maxsize=8)
+def places(roll: Roll, kind: DeviceKind) -> tuple[Place, ...]:
+    """Return the active nodes as places for leases of a kind, sorted by node id."""
     return tuple(
         Place(
             node.node,
             node.node.encode(),
-            tuple(sorted((device.device, device.model) for device in node.fact.devices if device.kind == "gpu")),
-            node.fact.cpu_milli,
+            tuple(sorted((device.device, device.model) for device in node.fact.devices if device.kind == kind)),
+            whole(kind, node.fact),
             node.window,
         )
         for node in sorted(roll.nodes.values(), key=lambda node: node.node)
@@ -108,34 +115,57 @@ def places(roll: Roll) -> tuple[Place, ...]:
     )
 
 
+def whole(kind: DeviceKind, node: NodeRegistered) -> int:
+    """Return the level of the whole of a node's devices of a kind: of each GPU, of all that it states of the others."""
+    if kind == "gpu":
+        return WHOLE_DEVICE
+    if kind == "cpu":
+        return node.cpu_milli
+    return node.storage_bytes // BYTES_PER_MB if kind == "storage" else node.bandwidth_bits_per_second // BITS_PER_KB
+
+
 @lru_cache(maxsize=32)
-def suited(roll: Roll, members: frozenset[str] | None, devices: int, models: tuple[str, ...]) -> tuple[Place, ...]:
+def suited(
+    roll: Roll, members: frozenset[str] | None, kind: DeviceKind, devices: int, models: tuple[str, ...]
+) -> tuple[Place, ...]:
     """Return the places with so many devices of the models (any when none is named), among `members` if given."""
     return tuple(
         one
-        for one in places(roll)
+        for one in places(roll, kind)
         if (members is None or one.node in members)
         and sum(not models or model in models for _, model in one.devices) >= devices
     )
 
 
-def place(terms: LeaseTerms, roll: Roll, booked: Booked, members: frozenset[str] | None) -> tuple[Placed | None, bool]:
+def place(
+    terms: LeaseTerms, roll: Roll, booked: Booked, members: frozenset[str] | None, *, named: bool
+) -> tuple[Placed | None, bool]:
     """Return the best place for a lease, and whether any node suited it at all.
 
-    `members`, when given, are the only nodes that may be picked and their windows do not matter (a backfill's).
+    `members`, when given, are the only nodes that may be picked and their windows do not matter (a backfill's). `named`
+    tells whether leases of the kind are of devices; history may hold cores of nodes that name none.
     """
     start, end = terms.start_ms, terms.end_ms
-    candidates: Iterable[Place] = suited(roll, members, terms.devices, terms.models)
+    needed = terms.devices
+    if terms.kind != "gpu" and named and (members is None or terms.kind != "cpu"):
+        needed = 1
+    candidates: Iterable[Place] = suited(roll, members, terms.kind, needed, terms.models)
     if members is None:
         candidates = [one for one in candidates if covers(one.window, start, end)]
-    if terms.kind == "cpu":
-        candidates = [one for one in candidates if one.cpu_milli >= terms.share]
+    if terms.kind != "gpu":
+        candidates = [one for one in candidates if one.whole >= terms.share]
     until = booked.until.get
     idle = [one for one in candidates if until(one.node, 0) <= start or not booked.near(one.node, start, end)]
     if idle:
         best = min(idle, key=_tie(terms))
-        return Placed(best.node, _fitting(best, terms)[: terms.devices]), True
-    return _least_used(terms, candidates, booked), bool(candidates)
+        devices = _fitting(best, terms)[: terms.devices] if terms.kind == "gpu" else _single(best, named=named)
+        return Placed(best.node, devices, best.whole), True
+    return _least_used(terms, candidates, booked, named=named), bool(candidates)
+
+
+def _single(one: Place, *, named: bool) -> tuple[tuple[str, str], ...]:
+    """Return a node's device of a kind of which it has one; none where the lease only holds capacity."""
+    return one.devices[:1] if named else ()
 
 
 def _tie(terms: LeaseTerms) -> Callable[[Place], bytes]:
@@ -149,7 +179,7 @@ def _fitting(one: Place, terms: LeaseTerms) -> tuple[tuple[str, str], ...]:
     return tuple(device for device in one.devices if device[1] in terms.models)
 
 
-def _least_used(terms: LeaseTerms, candidates: Iterable[Place], booked: Booked) -> Placed | None:
+def _least_used(terms: LeaseTerms, candidates: Iterable[Place], booked: Booked, *, named: bool) -> Placed | None:
     """Return the least used of nodes that are all in use; shares are compared as exact fractions."""
     best: list[tuple[Place, Placed]] = []
     least, of = 1, 0
@@ -159,24 +189,26 @@ def _least_used(terms: LeaseTerms, candidates: Iterable[Place], booked: Booked) 
         used = peak((since, until, share * max(1, len(names))) for since, until, share, names in near)
         if best and used * of > least * capacity:
             continue
-        devices = _room(one, near, terms, used)
+        devices = _room(one, near, terms, used, named=named)
         if devices is None:
             continue
         if not best or used * of < least * capacity:
             best, least, of = [], used, capacity
-        best.append((one, Placed(one.node, devices)))
+        best.append((one, Placed(one.node, devices, one.whole)))
     tie = _tie(terms)
     return min(best, key=lambda found: tie(found[0]))[1] if best else None
 
 
-def _room(one: Place, near: Sequence[_Clipped], terms: LeaseTerms, used: int) -> tuple[tuple[str, str], ...] | None:
-    """Return the least used devices with room for the lease (none for milli-cores), or None when it does not fit."""
-    if terms.kind == "cpu":
-        return () if used + terms.share <= one.cpu_milli else None
+def _room(
+    one: Place, near: Sequence[_Clipped], terms: LeaseTerms, used: int, *, named: bool
+) -> tuple[tuple[str, str], ...] | None:
+    """Return the least used devices with room for the lease, or None when it does not fit."""
+    if terms.kind != "gpu":
+        return _single(one, named=named) if used + terms.share <= one.whole else None
     room: list[tuple[int, tuple[str, str]]] = []
     for device in _fitting(one, terms):
         promised = peak((since, until, share) for since, until, share, names in near if device[0] in names)
-        if promised + terms.share <= WHOLE_DEVICE:
+        if promised + terms.share <= one.whole:
             room.append((promised, device))
     if len(room) < terms.devices:
         return None

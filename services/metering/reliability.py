@@ -7,8 +7,11 @@ the epoch, failures only until the subject's newest trial: silence makes no one 
 from __future__ import annotations
 
 from bisect import bisect_left
+from dataclasses import replace
 from math import isqrt
 from typing import Final
+
+from immutables import Map
 
 from events.values import DAY_MS, MILLI_MS_PER_GPU_HOUR, PPM
 from services.metering.grid import Grid
@@ -64,6 +67,16 @@ def add_trial(trials: Trials, tick: int, successes: int, failures: int, count: i
         _, won, lost, known = trials[i]
         return (*trials[:i], (tick, won + successes, lost + failures, known + count), *trials[i + 1 :])
     return (*trials[:i], (tick, successes, failures, count), *trials[i:])
+
+
+def with_challenge(records: Map[str, Record], tick: int, device: str, owner: str, *, passed: bool) -> Map[str, Record]:
+    """Return the records with one challenge more at `tick`: a trial (V) of the device and one of its owner."""
+    won, lost = (CHALLENGE_UNIT, 0) if passed else (0, CHALLENGE_UNIT)
+    for subject, held_by in ((device, owner), (owner, None)):
+        record = records.get(subject, Record())
+        challenges = add_trial(record.challenges, tick, won, lost)
+        records = records.set(subject, replace(record, challenges=challenges, owner=held_by))
+    return records
 
 
 def estimate(trials: Trials, unit: int, grid: Grid, epoch: int) -> tuple[int, int]:

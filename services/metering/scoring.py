@@ -1,9 +1,10 @@
 """What an epoch counts: per device and class the counted share, per node the Compute Score (METERING "Epochs").
 
 Counted share at an instant = min(lease share, reading, the consumer's reading where that is mandatory); where a
-device's readings sum above the whole device it is 0 for every lease there. Three columns, never mixed: *offered* is
-the whole of every device with a lease or a reading in the epoch, *allocated* the counted share of leases that earn,
-*utilised* what the provider's readings say, lease by lease.
+device's readings sum above the whole device it is 0 for every lease there, and where storage was not proved too. Three
+columns, never mixed: *offered* is the whole of every device with a lease or a reading in the epoch, *allocated* the
+counted share of leases that earn, *utilised* what the provider's readings say, lease by lease. Every kind is scored by
+itself, so a node has one entry per kind.
 """
 
 from __future__ import annotations
@@ -14,15 +15,15 @@ from dataclasses import dataclass, field
 from immutables import Map
 
 from events.metering import DeviceScore, NodeScore
-from events.registry_terms import WorkClass
+from events.registry_terms import DeviceKind, WorkClass
 from events.values import MILLI_MS_PER_GPU_HOUR, PF_UNIT, round_half_even
 from services.metering import steps
-from services.metering.consumer import earning
+from services.metering.consumer import earning, is_mandatory, unless_withheld
+from services.metering.kinds import WHOLE_DEVICE, is_metered, whole_of
 from services.metering.performance import of_class, performance_factor
 from services.metering.reliability import EMPTY, is_new, reliability
-from services.metering.state import ClaimClass, DeviceLease, LeaseState, Metering, Record, Standing
-
-WHOLE_DEVICE = 1_000
+from services.metering.state import ClaimClass, DeviceLease, LeaseState, Metering, Record, Standing, mapped
+from services.metering.storage import proved
 
 Factors = tuple[int, int]
 """Performance factor x 10,000 and reliability in ppm."""
@@ -42,9 +43,12 @@ class DeviceTally:
     """A device in an epoch: what it counted per class (leases that earn), and what readings say."""
 
     model: str
+    whole: int = WHOLE_DEVICE
     counted: dict[WorkClass, int] = field(default_factory=dict)
     utilised: int = 0
     over: list[tuple[int, int, int]] = field(default_factory=list)
+    withheld: list[tuple[str, int]] = field(default_factory=list)
+    """(lease, share x ms) that did not count because the consumer gave no readings."""
 
 
 @dataclass(slots=True)
@@ -55,13 +59,13 @@ class NodeTally:
     devices: dict[str, DeviceTally] = field(default_factory=dict)
 
 
-def tally(state: Metering, epoch: int) -> dict[str, NodeTally]:
-    """Return every node with a lease or a reading in the epoch, sorted by id, its devices sorted too."""
+def tally(state: Metering, epoch: int, kind: DeviceKind) -> dict[str, NodeTally]:
+    """Return every node with a lease or a reading of a kind in the epoch, sorted by id, its devices sorted too."""
     start, end = state.grid.start(epoch), state.grid.end(epoch)
     page: Map[DeviceLease, bytes] = state.usage.get(epoch, Map())
     # By node and device: one that changed its node, or whose id two nodes proved to hold, earns where it was leased.
     claims: dict[NodeDevice, list[Claim]] = {}
-    for node_id, booked in state.gpu_bookings.items():
+    for node_id, booked in mapped(state.bookings, kind).items():
         for since, until, _, devices, lease_id in booked:
             if since < end and until > start:
                 for device in devices:
@@ -71,12 +75,12 @@ def tally(state: Metering, epoch: int) -> dict[str, NodeTally]:
     return _tallied(state, epoch, claims)
 
 
-def tally_read(state: Metering, epoch: int) -> dict[str, NodeTally]:
-    """Return every node with a reading in a closed epoch, whose bookings may be gone."""
+def tally_read(state: Metering, epoch: int, kind: DeviceKind) -> dict[str, NodeTally]:
+    """Return every node with a reading of a kind in a closed epoch, whose bookings may be gone."""
     claims: dict[NodeDevice, list[Claim]] = {}
     for (device, lease_id), raw in sorted(state.usage.get(epoch, Map()).items()):
         lease = state.leases[lease_id]
-        if lease.fact.kind == "gpu":
+        if lease.fact.kind == kind and is_metered(lease, device):
             claim = (lease, steps.before(steps.load(raw), lease.end_ms))
             claims.setdefault((lease.fact.node, device), []).append(claim)
     return _tallied(state, epoch, claims)
@@ -88,7 +92,7 @@ def _tallied(state: Metering, epoch: int, claims: Mapping[NodeDevice, Sequence[C
         fact = read[0][0].fact
         model = next(device.model for device in fact.devices if device.device == device_id)
         node = nodes.setdefault(node_id, NodeTally(fact.owner))
-        node.devices[device_id] = _device(state, epoch, device_id, DeviceTally(model), read)
+        node.devices[device_id] = _device(state, epoch, device_id, DeviceTally(model, whole_of(fact)), read)
     for node in nodes.values():
         node.devices = dict(sorted(node.devices.items()))
     return dict(sorted(nodes.items()))
@@ -103,19 +107,29 @@ def _device(
 ) -> DeviceTally:
     start, end = state.grid.start(epoch), state.grid.end(epoch)
     if len(read) > 1:
-        found.over = steps.over([points for _, points in read], WHOLE_DEVICE)
+        found.over = steps.over([points for _, points in read], found.whole)
     for lease, points in read:
         if not points:
             continue
-        found.utilised += steps.amount(points, WHOLE_DEVICE, start, end)
+        found.utilised += steps.amount(points, found.whole, start, end)
         if lease.fact.linked is not None:
             continue
-        levels = earning(state, epoch, device, lease, points)
-        counted = steps.amount(levels, lease.fact.share, start, end)
-        counted -= steps.amount_inside(levels, lease.fact.share, found.over)
+        counted = _counted(state, epoch, lease, found, earning(state, epoch, device, lease, points))
         kind = lease.fact.work_class
         found.counted[kind] = found.counted.get(kind, 0) + counted
+        if is_mandatory(state, lease):
+            whole = _counted(state, epoch, lease, found, unless_withheld(state, epoch, device, lease, points))
+            if whole > counted:
+                found.withheld.append((lease.fact.lease, whole - counted))
     return found
+
+
+def _counted(state: Metering, epoch: int, lease: LeaseState, found: DeviceTally, levels: steps.Points[int]) -> int:
+    """Return share x ms of levels that may earn, under the lease's share, outside what is over capacity or unproved."""
+    if lease.fact.kind == "storage":
+        levels = steps.within(levels, proved(state, lease))
+    counted = steps.amount(levels, lease.fact.share, state.grid.start(epoch), state.grid.end(epoch))
+    return counted - steps.amount_inside(levels, lease.fact.share, found.over)
 
 
 def micro_rgpu_hours(weighted: int) -> int:
@@ -193,7 +207,7 @@ def node_score(node: str, tallied: NodeTally, factors: Mapping[ClaimClass, Facto
         node,
         tallied.owner,
         str(micro_rgpu_hours(weighted)),
-        str(WHOLE_DEVICE * epoch_ms * len(tallied.devices)),
+        str(epoch_ms * sum(device.whole for device in tallied.devices.values())),
         str(sum(sum(device.counted.values()) for device in tallied.devices.values())),
         str(sum(device.utilised for device in tallied.devices.values())),
         tuple(scores),

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from immutables import Map
 
 from events.genesis import BackfillSource
-from events.metering import Lease, RulesAdopted, TableAdopted
-from events.registry import Window
-from events.registry_terms import SizeClass, WorkClass
+from events.metering import Lease, NodeAdopted, RulesAdopted, TableAdopted
+from events.registry import Embodied, Window
+from events.registry_terms import DeviceKind, GpuClass, SizeClass, WorkClass
 from services.metering.grid import Grid
+from services.metering.holdback import Holdback
 
 K = TypeVar("K")
 V = TypeVar("V")
+N = TypeVar("N")
 
 DeviceLease = tuple[str, str]
 """(device id, lease id): what one step function of readings belongs to."""
@@ -23,7 +25,7 @@ ClaimClass = tuple[str, str, WorkClass]
 """(node id, device id, class of work): what has one performance factor and one owner. A device may change its node."""
 
 Booking = tuple[int, int, int, tuple[str, ...], str]
-"""Start, end, share per device, device ids, lease id: capacity of one node that is promised."""
+"""Start, end, share per device, device ids, lease id: capacity of one kind and node that is promised."""
 
 Trials = tuple[tuple[int, int, int, int], ...]
 """Sorted (tick, successes, failures, count): the outcomes of one subject, summed per tick of the grid."""
@@ -31,15 +33,18 @@ Trials = tuple[tuple[int, int, int, int], ...]
 
 @dataclass(frozen=True, slots=True)
 class Project:
-    """A consumer of the pool and what is left of its quota."""
+    """A consumer of the pool and what is left of its quota (see `kinds.CHARGES`); `work_class` is of its GPU leases."""
 
     slug: str
     owner: str
     guild: str | None
     size_class: SizeClass
-    work_class: WorkClass
-    gpu_micro_rgpu_hours: int
-    cpu_milli_core_hours: int
+    work_class: GpuClass
+    left: Map[DeviceKind, int]
+
+    def with_more(self, kind: DeviceKind, amount: int) -> Project:
+        """Return the project with more left of a kind, or less."""
+        return replace(self, left=self.left.set(kind, self.left.get(kind, 0) + amount))
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +114,16 @@ class Record:
 
 
 @dataclass(frozen=True, slots=True)
+class Proof:
+    """A challenge of a storage lease: when it ended, and from when on it may prove (what was closed then is not)."""
+
+    end_ms: int
+    passed: bool
+    challenge: str
+    from_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class Stated:
     """What a node stated from an hour on (since 1970); `window` None: it has retired."""
 
@@ -118,6 +133,13 @@ class Stated:
     window: Window | None
     zone: str
     pue_milli: int | None
+    embodied: Embodied | None
+
+    @classmethod
+    def by(cls, fact: NodeAdopted) -> Stated:
+        """Return what the fact says."""
+        terms = (fact.zone, fact.pue_milli, fact.embodied or None)
+        return cls(fact.from_hour, fact.owner, fact.devices, fact.window, *terms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,8 +197,8 @@ class Metering:
     leases: Map[str, LeaseState] = Map()
     ending: Map[int, frozenset[str]] = Map()
     """Epoch to the leases that end in it."""
-    gpu_bookings: Map[str, tuple[Booking, ...]] = Map()
-    cpu_bookings: Map[str, tuple[Booking, ...]] = Map()
+    bookings: Map[DeviceKind, Map[str, tuple[Booking, ...]]] = Map()
+    """Kind and node to what is promised of it."""
     usage: Map[int, Map[DeviceLease, bytes]] = Map()
     """Epoch to what was read in it, see `steps`; an epoch is dropped once nothing can change what it earned."""
     consumed: Map[int, Map[DeviceLease, bytes]] = Map()
@@ -184,6 +206,8 @@ class Metering:
     covered: Map[DeviceLease, int] = Map()
     """Milliseconds with a reading, over closed epochs, of leases that go on."""
     results: Map[str, tuple[Result, ...]] = Map()
+    proofs: Map[str, tuple[Proof, ...]] = Map()
+    """Storage lease to its challenges, oldest first."""
     records: Map[str, Record] = Map()
     standings: Map[str, Standing] = Map()
     paid: Map[int, Map[ClaimClass, Paid]] = Map()
@@ -197,6 +221,7 @@ class Metering:
     maintenance: Map[str, frozenset[int]] = Map()
     energy: Map[int, Map[str, frozenset[tuple[int, int, int, str]]]] = Map()
     """Epoch and node to what its meters read, `(start, end, micro-kWh, meter)`, until the epoch closes."""
+    holdback: Holdback = field(default_factory=Holdback)
     next_hour: int = 0
     """The first hour (since 1970) that is no trial of availability yet; 0 before any node was taken over."""
     first_live: int = 0
@@ -208,6 +233,6 @@ class Metering:
     """The first live epoch whose ended leases still stand in the bookings."""
 
 
-def mapped(of: Map[str, Map[K, V]], name: str) -> Map[K, V]:
+def mapped(of: Map[N, Map[K, V]], name: N) -> Map[K, V]:
     """Return the map that stands under a name, empty where there is none."""
     return of.get(name, Map())

@@ -134,6 +134,23 @@ def amount_inside(points: Points[int], share: int, intervals: Sequence[tuple[int
     return total
 
 
+def within(points: Points[int], intervals: Sequence[tuple[int, int, int]]) -> Points[int]:
+    """Return the function inside sorted, disjoint `(start, end, _)`; outside them nothing is recorded."""
+    found: Points[int] = array("q")
+    i = 0
+    for first, last, level in segments(points):
+        while i < len(intervals) and intervals[i][1] <= first:
+            i += 1
+        j = i
+        while j < len(intervals) and intervals[j][0] < last:
+            start, end = max(first, intervals[j][0]), min(last, intervals[j][1])
+            if start < end:
+                lay(found, start, end, level)
+            j += 1
+        i = max(i, j - 1)  # the last one may reach into the next segment
+    return found
+
+
 def over(functions: list[Points[int]], limit: int) -> list[tuple[int, int, int]]:
     """Return the intervals in which the levels of several functions sum above `limit`, as `(start, end, sum)`."""
     if sum(max(0, *(point & MARKS for point in points), 1) - 1 for points in functions) <= limit:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import msgspec
 
-from events.registry_terms import Wallet
 from events.values import member_id
 from services.kernel.errors import AuthenticationFailed, InvalidField
-from services.kernel.ethereum import is_address, recover
-from services.kernel.jws import parse_jws, unb64
+from services.kernel.ethereum import is_address
+from services.kernel.jws import parse_jws
 from services.kernel.routes import Caller, CommandRoute, Route
-from services.kernel.typed_commands import digest, possession_statement, signed_text, wallet_domain
 from services.registry import bodies, commands
-from services.registry.keys import key_problem, possession_payload
+from services.registry.possession import held_key, held_wallet
 
 
 def routes() -> tuple[Route, ...]:
@@ -52,6 +50,15 @@ def _member_routes() -> tuple[CommandRoute, ...]:
 
 def _wallet_routes() -> tuple[CommandRoute, ...]:
     return (
+        CommandRoute(
+            "LinkKey",
+            "/v1/registry/keys/link",
+            "wallets.manage",
+            bodies.LinkKeyBody,
+            link_key,
+            own_signature=True,
+            summary="Let a first Ed25519 key sign for you beside your wallet; signed by it, with the key's possession.",
+        ),
         CommandRoute(
             "LinkWallet",
             "/v1/registry/wallets/link",
@@ -221,16 +228,6 @@ def rotate_wallet(body: bodies.LinkWalletBody, caller: Caller) -> commands.Rotat
     return commands.RotateWallet(old, held_wallet(body.wallet, caller, caller.actor, old), signed(caller))
 
 
-def held_wallet(body: bodies.WalletBody, caller: Caller, subject: str, replaces: str = "") -> Wallet:
-    """Return the wallet once it has signed that it is `subject`'s. Raises InvalidField, AuthenticationFailed."""
-    if not is_address(body.address):
-        raise InvalidField("wallet: the address is not in its EIP-55 spelling", field="wallet")
-    statement = possession_statement(wallet_domain(caller.directory), subject, body.address, replaces)
-    if recover(digest(statement), body.possession) != body.address:
-        raise AuthenticationFailed("the wallet must sign the statement of possession", address=body.address)
-    return Wallet(body.address, signed_text(statement, body.possession))
-
-
 def register_node(body: bodies.RegisterNodeBody, caller: Caller) -> commands.RegisterNode:
     """Make the command of a registration."""
     return commands.RegisterNode(
@@ -247,6 +244,7 @@ def register_node(body: bodies.RegisterNodeBody, caller: Caller) -> commands.Reg
         bandwidth_bits_per_second=body.bandwidth_bits_per_second,
         pue_milli=body.pue_milli,
         label=body.label,
+        embodied=body.embodied.stated() if body.embodied else None,
     )
 
 
@@ -254,16 +252,14 @@ def rotate_key(body: bodies.RotateKeyBody, caller: Caller) -> commands.RotateKey
     """Check that somebody holds the new key. Raises InvalidField, AuthenticationFailed."""
     old_kid = caller.signer or caller.kid
     assert old_kid is not None
-    key = body.key.key()
-    problem = key_problem(key)
-    if problem is not None:
-        raise InvalidField(f"key: {problem}", field="key")
-    possession = parse_jws(body.possession)
-    statement = possession_payload(caller.directory.genesis_sha256, caller.actor, old_kid, key.kid)
-    if possession.kid != key.kid or possession.payload != statement:
-        raise AuthenticationFailed("the new key must sign the statement of possession", kid=key.kid)
-    possession.verify(unb64(key.x))
-    return commands.RotateKey(old_kid, key, signed(caller), body.possession)
+    return commands.RotateKey(old_kid, held_key(body, caller, old_kid), signed(caller), body.possession)
+
+
+def link_key(body: bodies.LinkKeyBody, caller: Caller) -> commands.LinkKey:
+    """Check that the wallet signed and that somebody holds the key. Raises InvalidField, AuthenticationFailed."""
+    if caller.signer is None or caller.signer not in caller.directory.wallets:
+        raise AuthenticationFailed("a first key is linked by your wallet's signature (EIP-712)")
+    return commands.LinkKey(held_key(body, caller), signed(caller), body.possession)
 
 
 class SignedAnswer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

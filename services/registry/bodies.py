@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from events.genesis import Benchmark, PerformanceTable, TableEntry
-from events.registry import Device, Window
+from events.registry import Device, Embodied, Window
 from events.registry_terms import DeviceKind, MemberKind, PublicKey, Role, WorkClass
 from services.kernel.routes import Body
 
@@ -57,6 +57,13 @@ class RoleBody(Body):
 
 class RotateKeyBody(Body):
     """The new key and its own JWS over the statement of possession."""
+
+    key: KeyBody
+    possession: Jws
+
+
+class LinkKeyBody(Body):
+    """A first Ed25519 key beside the caller's wallet, and the key's JWS over the statement of possession."""
 
     key: KeyBody
     possession: Jws
@@ -140,6 +147,18 @@ class WindowBody(Body):
         return Window(self.from_hour, self.to_hour)
 
 
+class EmbodiedBody(Body):
+    """What making the machine emitted: grams of CO2 equivalent over a lifetime in hours, and where that stands."""
+
+    grams_co2e: Count
+    lifetime_hours: Count
+    source: Text
+
+    def stated(self) -> Embodied:
+        """Return the value the facts carry."""
+        return Embodied(self.grams_co2e, self.lifetime_hours, self.source)
+
+
 class RegisterNodeBody(Body):
     """A node and the terms its owner accepts."""
 
@@ -155,6 +174,7 @@ class RegisterNodeBody(Body):
     bandwidth_bits_per_second: Count = 0
     pue_milli: Count | None = None
     label: Text = ""
+    embodied: EmbodiedBody | None = None
 
     def pooled(self) -> tuple[Device, ...]:
         """Return the devices as the facts carry them."""

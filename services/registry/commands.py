@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from events.genesis import Community, PerformanceTable
-from events.registry import Device, Window
+from events.registry import Device, Embodied, Window
 from events.registry_terms import MemberKind, ProfileField, PublicKey, Role, Wallet
 from services.kernel.decider import Command
 
@@ -57,6 +57,15 @@ class RotateKey(Command):
     """Replace the asking member's or node's key. `possession` is the new key's JWS, checked at the edge."""
 
     old_kid: str
+    key: PublicKey
+    authorization: str
+    possession: str
+
+
+@dataclass(frozen=True, slots=True)
+class LinkKey(Command):
+    """Let a first Ed25519 key sign for the asking member beside its wallet. `possession` was checked at the edge."""
+
     key: PublicKey
     authorization: str
     possession: str
@@ -138,6 +147,7 @@ class RegisterNode(Command):
     bandwidth_bits_per_second: int = 0
     pue_milli: int | None = None
     label: str = ""
+    embodied: Embodied | None = None
 
 
 @dataclass(frozen=True, slots=True)

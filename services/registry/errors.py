@@ -5,7 +5,8 @@ Refusal
 |-- NotFounded           there is no community yet
 |-- CommunityUnsound     the genesis document breaks its own rules
 |-- UnknownMember, UnknownNode, UnknownDevice, UnknownApiKey
-|-- HandleTaken, KeyInUse, KeyNotLiving, LastKey, WalletLinkedAlready, ApiKeyInUse, TooManyApiKeys
+|-- HandleTaken, KeyInUse, KeyNotLiving, LastKey, KeyLinkedAlready, WalletLinkedAlready
+|-- ApiKeyInUse, TooManyApiKeys
 |-- RoleAlreadyHeld, RoleNotHeld, LastOperator
 |-- NotTheOwner, NotTheSubject
 |-- UnknownZone          the community knows no carbon factor of the grid zone
@@ -94,6 +95,13 @@ class LastKey(Refusal):
 
     slug = "last-key"
     title = "Last key"
+
+
+class KeyLinkedAlready(Refusal):
+    """A member has at most one Ed25519 key; another one takes its place by `RotateKey`."""
+
+    slug = "key-linked-already"
+    title = "Key linked already"
 
 
 class WalletLinkedAlready(Refusal):

@@ -9,6 +9,7 @@ import msgspec
 
 from events.genesis import Community, PerformanceTable, chain_of
 from services.registry.genesis_backfills import backfill_problems
+from services.registry.genesis_pools import pool_problems
 from services.registry.genesis_rules import (
     chain_problems,
     currency_problems,
@@ -81,6 +82,7 @@ def check(community: Community) -> list[str]:
         *tables_problems(community.performance_tables),
         *backfill_problems(community),
         *rule_problems(community),
+        *pool_problems(community),
         *chain_problems(chain_of(community)),
     ]
     size = len(canonical(community))

@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
+from msgspec import UNSET
+
 from events.genesis import Chain, Community, Currency, Epochs, MeteringRules, Pool, maintenance_hours
 from events.registry_terms import PublicKey, Role
 from events.values import PPM, is_slug
@@ -94,8 +96,9 @@ def project_problems(community: Community) -> Iterator[str]:
     for index, project in enumerate(community.projects):
         if project.owner not in handles:
             yield f"projects[{index}].owner: {project.owner[:80]!r} is not a member's handle"
-        yield from amount_problems(f"projects[{index}].gpu_micro_rgpu_hours", project.gpu_micro_rgpu_hours)
-        yield from amount_problems(f"projects[{index}].cpu_milli_core_hours", project.cpu_milli_core_hours)
+        for name in ("gpu_micro_rgpu_hours", "cpu_milli_core_hours", "storage_mb_hours", "bandwidth_mb"):
+            if (amount := getattr(project, name)) is not UNSET:
+                yield from amount_problems(f"projects[{index}].{name}", amount)
 
 
 def currency_problems(currency: Currency, community: Community) -> Iterator[str]:

@@ -102,6 +102,9 @@ def _work(community: Community) -> Iterator[SummaryRow]:
         quota = int(project.gpu_micro_rgpu_hours)
         value = f"{quota // PPM}.{quota % PPM:06d} reference-GPU-hours for {project.owner} ({project.size_class})"
         yield SummaryRow("quotas", project.slug, value)
+    for pool in community.metering.sub_pools or ():
+        share = f"{pool.share_ppm // 10_000}.{pool.share_ppm % 10_000:04d} % of every epoch's pool"
+        yield SummaryRow("sub-pools", pool.kind, f"{share}, at most {pool.rate_cap} base units per unit-hour")
     for table in community.performance_tables:
         models = ", ".join(f"{entry.model} {entry.performance_factor}" for entry in table.entries)
         yield SummaryRow("performance tables", f"{table.work_class} version {table.version}", models)

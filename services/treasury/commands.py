@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from events.genesis import Community
+from events.registry_terms import DeviceKind
 from events.treasury import GateAnswer, Posting, ScoredNode
 from services.kernel.decider import Command
 
@@ -62,17 +63,21 @@ class BurnSupply(Command):
 
 @dataclass(frozen=True, slots=True)
 class NoteEpochScores(Command):
-    """Keep a page of an epoch's scores until the epoch is settled."""
+    """Keep a page of an epoch's scores of one kind until the epoch is settled."""
 
     epoch: int
     page: int
     page_fact: str
     scores: tuple[ScoredNode, ...]
+    kind: DeviceKind = "gpu"
 
 
 @dataclass(frozen=True, slots=True)
 class SettleEpoch(Command):
-    """Fund a closed epoch's pool and pay it out, exactly. `micro_rgpu_hours` is the closing fact's total."""
+    """Fund a closed epoch's pool and pay it out, exactly, all its kinds in one decision.
+
+    `micro_rgpu_hours` is the closing fact's total of GPUs, `others` names those of the other kinds.
+    """
 
     epoch: int
     pages: int
@@ -80,13 +85,15 @@ class SettleEpoch(Command):
     backfill: str | None
     closed_fact: str
     gate: GateAnswer
+    others: tuple[tuple[DeviceKind, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class PayLateUsage(Command):
     """Keep a page of late scores; with the last page pay all of them from their epoch's late reserve.
 
-    `pages` and `total_micro_rgpu_hours` are the late fact's: over all pages of one `(epoch, scored_in)`.
+    `pages` and `total_micro_rgpu_hours` are the late fact's: over all pages of one `(epoch, scored_in)` and kind.
+    `held_again` are nodes whose late usage is held back though their holdback was released.
     """
 
     epoch: int
@@ -97,6 +104,8 @@ class PayLateUsage(Command):
     late_fact: str
     scores: tuple[ScoredNode, ...]
     gate: GateAnswer
+    kind: DeviceKind = "gpu"
+    held_again: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,3 +113,25 @@ class ReleaseLateReserve(Command):
     """Return what is left of an epoch's late reserve to the emission reserve, once its days are over."""
 
     epoch: int
+    kind: DeviceKind = "gpu"
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseHoldback(Command):
+    """Pay what is held of nodes' rewards to their owners; `released_fact` is metering's."""
+
+    epoch: int
+    kind: DeviceKind
+    nodes: tuple[str, ...]
+    released_fact: str
+    gate: GateAnswer
+
+
+@dataclass(frozen=True, slots=True)
+class ForfeitHoldback(Command):
+    """Give what is held of nodes' rewards to the community; `forfeited_fact` is metering's."""
+
+    epoch: int
+    kind: DeviceKind
+    nodes: tuple[str, ...]
+    forfeited_fact: str

@@ -4,8 +4,16 @@ from __future__ import annotations
 
 from typing import Final
 
+from events.registry_terms import DeviceKind
+
 EMISSION_RESERVE: Final = "pool/emission-reserve"
 """Where everything unpaid goes; no later epoch's pool grows from it."""
+
+HOLDBACK: Final = "holdback/"
+"""What the names of accounts begin with that hold back rewards."""
+
+FORFEITS: Final = "treasury/forfeits"
+"""Where forfeited holdback goes."""
 
 COMMUNITY: Final = "community"
 """The owner of accounts that no member owns: no member's signature debits them."""
@@ -34,11 +42,21 @@ def fund(backfill: str) -> str:
     return f"fund/{backfill}"
 
 
-def epoch(number: int) -> str:
-    """Return the account an epoch's pool passes through."""
-    return f"epoch/{number}"
+def epoch(number: int, kind: DeviceKind = "gpu") -> str:
+    """Return the account an epoch's pool of a kind passes through."""
+    return f"epoch/{_of(number, kind)}"
 
 
-def late_reserve(number: int) -> str:
-    """Return the account an epoch's late usage is paid from."""
-    return f"late-reserve/{number}"
+def late_reserve(number: int, kind: DeviceKind = "gpu") -> str:
+    """Return the account an epoch's late usage of a kind is paid from."""
+    return f"late-reserve/{_of(number, kind)}"
+
+
+def holdback(number: int) -> str:
+    """Return the account that holds what is held back of an epoch's rewards, of all kinds."""
+    return f"{HOLDBACK}{number}"
+
+
+def _of(number: int, kind: DeviceKind) -> str:
+    """Return what names an epoch's sub-pool; GPUs had the whole pool first, and keep the plain number."""
+    return str(number) if kind == "gpu" else f"{number}/{kind}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Final
 
 from events import metering, registry
 from events.catalog import Recorded
@@ -11,19 +12,30 @@ from events.treasury import GateAnswer, ScoredNode
 from services.kernel.decider import Command, Policy
 from services.treasury.commands import (
     AdoptGenesis,
+    ForfeitHoldback,
     NoteEpochScores,
     OpenMemberAccount,
     PayLateUsage,
+    ReleaseHoldback,
     SettleEpoch,
 )
 from services.treasury.errors import AnchorPending
 from services.treasury.gate import ReleaseGate
 
+EPOCH_FACTS: Final = (
+    metering.EpochPaged,
+    metering.EpochClosed,
+    metering.LateUsageScored,
+    metering.HoldbackReleased,
+    metering.HoldbackForfeited,
+)
+
 
 def policies(gate: ReleaseGate) -> tuple[Policy, ...]:
     """Return the treasury's policies.
 
-    One policy follows all of an epoch's facts, so their order in metering holds here too: pages, closing, late usage.
+    One policy follows all of an epoch's facts, so their order in metering holds here too: pages, closing, late usage,
+    the end of what was held back.
     """
     return (
         Policy("treasury.adopt-genesis", "registry", (registry.CommunityFounded,), adopt_genesis),
@@ -31,7 +43,7 @@ def policies(gate: ReleaseGate) -> tuple[Policy, ...]:
         Policy(
             "treasury.settle-epochs",
             "metering",
-            (metering.EpochPaged, metering.EpochClosed, metering.LateUsageScored),
+            EPOCH_FACTS,
             partial(settle_epochs, gate),
         ),
     )
@@ -52,17 +64,23 @@ def open_accounts(recorded: Recorded) -> Sequence[Command]:
 
 
 def settle_epochs(gate: ReleaseGate, recorded: Recorded) -> Sequence[Command]:
-    """Note pages, settle closed epochs, pay late usage. Raises AnchorPending while the gate says wait."""
+    """Note pages, settle epochs, pay late usage, end holdbacks. Raises AnchorPending while the gate says wait."""
     fact = recorded.fact
     if isinstance(fact, metering.EpochPaged):
-        return (NoteEpochScores(fact.epoch, fact.page, recorded.id, _scored(fact.nodes)),)
+        return (NoteEpochScores(fact.epoch, fact.page, recorded.id, _scored(fact.nodes), fact.kind or "gpu"),)
+    if isinstance(fact, metering.HoldbackForfeited):
+        return (ForfeitHoldback(fact.epoch, fact.kind, fact.nodes, recorded.id),)
     answer = _ask(gate, recorded)
+    if isinstance(fact, metering.HoldbackReleased):
+        return (ReleaseHoldback(fact.epoch, fact.kind, fact.nodes, recorded.id, answer),)
     if isinstance(fact, metering.EpochClosed):
-        return (SettleEpoch(fact.epoch, fact.pages, _total(fact), fact.backfill, recorded.id, answer),)
+        totals = {kind: total.micro_rgpu_hours for kind, total in fact.totals.items()}
+        gpus, others = totals.pop("gpu", "0"), tuple(totals.items())
+        return (SettleEpoch(fact.epoch, fact.pages, gpus, fact.backfill, recorded.id, answer, others),)
     assert isinstance(fact, metering.LateUsageScored)
-    total = fact.total_micro_rgpu_hours
-    late = fact.epoch, fact.scored_in, fact.page, fact.pages, total
-    return (PayLateUsage(*late, recorded.id, _scored(fact.nodes), answer),)
+    late = fact.epoch, fact.scored_in, fact.page, fact.pages, fact.total_micro_rgpu_hours
+    kind, again = fact.kind or "gpu", fact.held_again or ()
+    return (PayLateUsage(*late, recorded.id, _scored(fact.nodes), answer, kind, again),)
 
 
 def _ask(gate: ReleaseGate, recorded: Recorded) -> GateAnswer:
@@ -77,8 +95,3 @@ def _ask(gate: ReleaseGate, recorded: Recorded) -> GateAnswer:
 
 def _scored(nodes: Sequence[metering.NodeScore]) -> tuple[ScoredNode, ...]:
     return tuple(ScoredNode(node.node, node.owner, node.micro_rgpu_hours) for node in nodes)
-
-
-def _total(fact: metering.EpochClosed) -> str:
-    """Return the epoch's whole score: a node's Compute Score spans the sub-pools, so their totals are summed."""
-    return str(sum(int(total.micro_rgpu_hours) for total in fact.totals.values()))

@@ -29,7 +29,10 @@ async def made(database: str) -> None:
 
 
 async def test_an_empty_database_gets_its_tables_and_a_second_run_has_nothing_to_do(database: str) -> None:
-    assert await migrate(database, SERVICES) == [Done("registry", "create"), Done("metering", "create")]
+    first = await migrate(database, SERVICES)
+    assert [step.part for step in first] == ["instance", "registry", "metering"]
+    assert first[0].name == f"write-down-postgres-{await check_postgres(database)}"
+    assert {step.name for step in first[1:]} == {"create"}
     assert await migrate(database, SERVICES) == []
     assert await check_layouts(database, SERVICES) == {"registry": schema.LAYOUT, "metering": schema.LAYOUT}
 
@@ -38,6 +41,7 @@ async def test_an_older_layout_is_refused_at_a_start_and_migrated_by_its_steps(
     database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await made(database)
+    await check_postgres(database)
     monkeypatch.setattr(schema, "LAYOUT", 2)
     with pytest.raises(LayoutRefused, match="commons migrate"):
         await PostgresStore.open(database, "registry")
@@ -97,5 +101,6 @@ async def test_a_running_instance_is_in_the_way_of_a_migration(database: str) ->
 
 async def test_two_migrations_at_once_do_the_work_once(database: str) -> None:
     await made(database)
+    await check_postgres(database)
     done = await asyncio.gather(*(migrate(database, SERVICES, STEPS, newest=2) for _ in range(3)))
     assert sorted(len(each) for each in done) == [0, 0, 2]

@@ -26,10 +26,12 @@ import msgspec
 import pytest
 
 from events.genesis import Community
+from infra.agent.gpus import NoGpus
 from infra.agent.hardware import look
 from infra.agent.home import AgentHome, Identity
 from infra.agent.registration import Terms, register
 from infra.api import HttpApi
+from infra.demo.live import live_node
 from infra.genesis_file import demo_yaml, read_community
 from infra.keys import KeyDirectory, member_key
 from services.kernel.jws import parse_jws
@@ -212,6 +214,8 @@ def test_a_machine_joins_by_the_command_line_and_says_how_it_is(one_instance: In
         said = process.communicate(timeout=30)[1].decode()
     assert process.returncode == 0
     assert "energy: " in said
+    log = (tmp_path / "agent" / "log" / "agent.jsonl").read_text().splitlines()
+    assert any("energy: " in json.loads(line)["message"] for line in log)
 
 
 def paying_soon(seed: bytes, epoch_seconds: int) -> Community:
@@ -249,3 +253,34 @@ def killed_three_times(home: Path, seconds: int, slice_seconds: int, epoch_secon
 @pytest.mark.soak
 def test_ten_minutes_against_a_server_killed_three_times_leave_no_gap_and_are_paid(tmp_path: Path) -> None:
     killed_three_times(tmp_path, 600, 60, 300)
+
+
+@pytest.mark.soak
+async def test_this_machine_earns_by_its_cores_in_an_epoch_that_closes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COMMONS_AGENT_SLICE_SECONDS", "1")
+    monkeypatch.setattr("infra.demo.live.open_gpus", lambda _secret: (NoGpus(), "none"))  # as where there is none
+    with instance(tmp_path / "home") as made:
+        soon = paying_soon(KeyDirectory(made.home).secret("operator"), 15)
+        await asyncio.to_thread(made.found, soon)
+        said: list[str] = []
+        async with live_node(made.settings, said.append) as joined, httpx.AsyncClient(trust_env=False) as client:
+            assert joined, said
+            assert joined.lease, said
+
+            async def rows() -> list[Any]:
+                params = {"node": joined.identity.node, "kind": "cpu"}
+                return (await client.get(f"{made.url}/v1/views/scores", params=params)).json()["items"]
+
+            deadline = time.monotonic() + 90
+            while not any(int(row["reward"]) for row in await rows()):
+                assert time.monotonic() < deadline, (await rows(), made.log())
+                await asyncio.sleep(0.5)
+            row = next(row for row in await rows() if int(row["reward"]))
+    assert [device["work_class"] for device in row["devices"]] == ["cpu"]
+    assert int(row["held"]) == (int(row["reward"]) + int(row["held"])) // 10
+    # The floor: 0.05 x 0.211324 of one core's hours, at most 5 COMPUTE each.
+    score = int(row["devices"][0]["share_milli_ms"]) * 500 * 211_324 // (3_600_000_000 * 10_000)
+    assert abs(int(row["micro_rgpu_hours"]) - score) <= 1
+    assert int(row["reward"]) + int(row["held"]) <= 5 * int(row["micro_rgpu_hours"])

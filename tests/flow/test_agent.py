@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -16,8 +15,7 @@ from services.kernel.jws import raw_public
 from services.metering.batches import read_batch
 from tests.agent_given import DEVICE, HOUR, HOUR_MS, LEASE, START, HandClock, HandGpus, agent_home, an_agent, lease_row
 from tests.agent_server import AgentServer
-
-MINUTE = 60_000
+from tests.agent_turns import MINUTE, live, turn, whole
 
 
 @pytest.fixture
@@ -36,27 +34,6 @@ def server(tmp_path: Path, clock: HandClock) -> Iterator[AgentServer]:
 @pytest.fixture
 def home(tmp_path: Path, server: AgentServer) -> AgentHome:
     return agent_home(tmp_path / "agent", server.url)
-
-
-async def turn(agent: Agent) -> None:
-    """Do everything once, as the loops do."""
-    works = (("server", agent._poll), ("disk", agent._tick), ("server", agent._beat), ("server", agent._send))
-    for subject, work in works:
-        await agent._tried(subject, work)
-
-
-async def live(agent: Agent, clock: HandClock, minutes: int) -> None:
-    for _ in range(minutes):
-        await turn(agent)
-        clock.move(MINUTE)
-    await turn(agent)
-
-
-def whole(readings: list[tuple[str, str, int, int, int]]) -> tuple[int, int]:
-    """The span of readings that follow each other without gap, overlap or repetition."""
-    assert all(one[3] == two[2] for one, two in itertools.pairwise(readings))
-    assert {reading[4] for reading in readings} == {500}
-    return readings[0][2], readings[-1][3]
 
 
 async def test_readings_and_heartbeats_arrive(server: AgentServer, home: AgentHome, clock: HandClock) -> None:

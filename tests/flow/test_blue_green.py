@@ -158,7 +158,8 @@ async def standing(world: World, view: View) -> bool:
 
 
 async def test_a_new_version_is_built_beside_the_old_one_which_serves_until_it_is_swapped_in(world: World) -> None:
-    old, new = replace(balances.VIEW, name="versioned"), replace(balances.VIEW, name="versioned", version=2)
+    old = replace(balances.VIEW, name="versioned", version=1)
+    new = replace(old, version=2)
     await world.history.record(*(history.posted("a", "b", 1, number) for number in range(3_000)))
     reader = ViewReader(world.views, wait_seconds=0.05)
     async with software(world, old):
@@ -189,7 +190,7 @@ async def test_a_new_version_is_built_beside_the_old_one_which_serves_until_it_i
 
 
 async def test_a_view_over_an_empty_store_can_be_read_at_once(world: World) -> None:
-    fresh = replace(balances.VIEW, name="fresh")
+    fresh = replace(balances.VIEW, name="fresh", version=1)
     versions = make_versions(world.views, world.stores, catalog())
     assert await versions.open(fresh)
     async with ViewReader(world.views, 0.0).moment(fresh, QueryContext(None, {})) as moment:

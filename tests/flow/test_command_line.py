@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -17,11 +18,14 @@ import httpx
 import psutil
 import pytest
 
+from infra.api import ApiRefused
 from infra.genesis_file import demo_yaml
 from infra.openb.trace import TraceRefused, read_trace
 from infra.sample.generate import NODE_FILE, POD_FILE
 from infra.settings import SettingRefused, read_settings
+from tests import keeper as answers
 from tests.instance import Instance, instance
+from tests.keeper import Keeper, keep_and_lease
 
 REFUSED = 1
 
@@ -236,6 +240,33 @@ def test_a_second_up_on_one_home_is_refused_whatever_its_port(running: Instance)
     assert httpx.get(f"{running.url}/health/ready", trust_env=False).status_code == 200
 
 
+@pytest.fixture(scope="module")
+def keeper(running: Instance, tmp_path_factory: pytest.TempPathFactory) -> Keeper:
+    return asyncio.run(keep_and_lease(running, tmp_path_factory.mktemp("keeper")))
+
+
+def test_a_steward_challenges_a_storage_lease_with_one_command(keeper: Keeper) -> None:
+    who = ("--key", keeper.key_file("steward"), "--ask", keeper.ask)
+    told = one_object(keeper.instance.commons("challenge", "storage", keeper.lease, *who, "--json"))
+    assert (told["passed"], told["lease"], told["node"]) == (True, keeper.lease, keeper.home.key.node)
+    fact = keeper.fact(told["challenge"])
+    assert (fact["passed"], keeper.judged(fact)) == (True, True)
+    refused(keeper.instance.commons("challenge", "storage", "f" * 32, *who), "answered 404")
+
+
+@pytest.mark.parametrize("answer", ["other_chunks", "another_node_s", "of_another_challenge", "no_jws", "nothing"])
+def test_a_storage_challenge_that_is_answered_otherwise_has_failed(keeper: Keeper, answer: str) -> None:
+    # What is no answer of the node's to this challenge is none: it began so long ago that the tool hardly waits.
+    told = keeper.carried_out(getattr(answers, answer), ago_ms=0 if answer == "other_chunks" else 59_000)
+    fact = keeper.fact(told["challenge"])
+    assert (told["passed"], fact["passed"], fact["node_jws"] is None) == (False, False, answer != "other_chunks")
+
+
+def test_only_a_steward_records_a_storage_challenge(keeper: Keeper) -> None:
+    with pytest.raises(ApiRefused, match="403"):
+        keeper.carried_out(Keeper.answer, by="aurora")
+
+
 def test_a_second_genesis_is_refused(running: Instance, tmp_path: Path) -> None:
     file = genesis_file(tmp_path, "name: The demo commons", "name: Another one")
     refused(
@@ -243,6 +274,12 @@ def test_a_second_genesis_is_refused(running: Instance, tmp_path: Path) -> None:
         "this instance was founded as 'The demo commons'",
         "one instance holds one community",
     )
+
+
+def test_an_operators_key_from_which_others_follow_is_not_rotated(running: Instance) -> None:
+    before = (running.home / "keys" / "operator.key").read_text()
+    refused(running.commons("keys", "rotate", "operator", "--json"), "are derived from this one")
+    assert (running.home / "keys" / "operator.key").read_text() == before
 
 
 def belonging_to(home: Path) -> list[psutil.Process]:

@@ -21,6 +21,7 @@ from services.kernel.appender import Appender
 from services.kernel.directory import Directory
 from services.kernel.roles import ROLES, permits
 from services.metering.api import routes as metering_routes
+from services.metering.dispute_api import dispute_routes
 from services.registry.api import routes as registry_routes
 from services.registry.profile_api import profile_routes
 from services.treasury.api import routes as treasury_routes
@@ -77,7 +78,7 @@ async def test_every_route_of_the_toy_names_a_permission_and_answers_nobody_else
 async def test_every_route_of_the_platform_names_a_permission() -> None:
     services = {
         "registry": (*registry_routes(), *profile_routes(MemorySubjectKeys(), bytes)),
-        "metering": metering_routes(),
+        "metering": (*metering_routes(), *dispute_routes()),
         "treasury": treasury_routes(),
     }
     async with toy_edge() as edge:

@@ -9,10 +9,11 @@ import json
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+import msgspec
 import pydantic
 import pytest
 
-from events import registry
+from events import metering, registry, treasury
 from events.store import Checkpoint, CheckpointMoved, Move
 from infra.tail import TailBus
 from projections import audit_trail, balances, epochs, members, nodes, profiles, scores, usage
@@ -146,6 +147,53 @@ async def test_every_view_answers_what_it_is_for(world: World) -> None:
         epoch = (await world.ask("epochs.one", epoch=3)).body
         assert (epoch["status"], epoch["pool"], epoch["paid"], epoch["kept"]) == ("settled", "1000", "700", "280")
         assert epoch["totals"]["gpu"]["nodes"] == 2
+
+
+async def test_kinds_of_resource_are_shown_side_by_side_and_never_added(world: World) -> None:
+    of = msgspec.structs.replace
+    stream, page = history.scored(3, 1, share=1_000)
+    cores = of(page, page=1, nodes=tuple(of(score, micro_rgpu_hours="77") for score in page.nodes), kind="cpu")
+    late = metering.LateUsageScored(3, 4, 0, 1, "77", cores.nodes, "cpu")
+    _, closing = history.closed(3, 1)
+    totals = closing.totals | {"cpu": closing.totals["gpu"]}
+    book, gpus = history.settled(3)
+    shared = of(gpus, pool="300", paid="90", late_reserve="10", kept="200", kind="cpu")
+    held = (treasury.NodeReward(node(1), member(1), "9"),)
+    postings = (history.posting("epoch/3/cpu", member(1), 81), history.posting("epoch/3/cpu", "holdback/3", 9))
+    paid = treasury.RewardsPaid(3, 0, (node(1),), postings, "cpu", held)
+    release = treasury.HoldbackPaid(
+        3, "cpu", "a.b", (node(1),), held, (history.posting("holdback/3", member(1), 9),), "ungated"
+    )
+    await world.history.record((stream, page), (stream, cores), (stream, of(closing, totals=totals)), (stream, late))
+    await world.history.record((book, gpus), history.paid(3, 1, amount=700))
+    async with world.following():
+        await world.caught_up()
+        epoch = (await world.ask("epochs.one", epoch=3)).body
+        assert (epoch["status"], epoch["pool"]) == ("closed", "1000")
+        await world.history.record((book, shared), (book, paid))
+        await world.caught_up()
+        epoch = (await world.ask("epochs.one", epoch=3)).body
+        assert (epoch["status"], epoch["pool"], epoch["paid"], epoch["kept"]) == ("settled", "1300", "790", "480")
+        assert epoch["pools"]["cpu"]["paid"] == "90"
+        scores = (await world.ask("scores.list", epoch=3)).body["items"]
+        assert [(row["kind"], row["micro_rgpu_hours"], row["reward"], row["held"]) for row in scores] == [
+            ("cpu", "77", "81", "9"),
+            ("gpu", "1000001", "700", "0"),
+        ]
+        assert [row["kind"] for row in (await world.ask("scores.late")).body["items"]] == ["cpu"]
+        counted = (await world.ask("usage.counted", node=node(1))).body["items"]
+        assert [(row["kind"], row["share_milli_ms"], row["late_milli_ms"]) for row in counted] == [
+            ("cpu", "1000", "1000"),
+            ("gpu", "1000", "0"),
+        ]
+        assert ["verified_milli_gpu_seconds" in row for row in counted] == [False, True]
+        assert (await world.ask("usage.total")).body["share_milli_ms"] == "1000"
+        one = (await world.ask("nodes.one", node=node(1))).body
+        assert (one["micro_rgpu_hours"], one["scores"]) == ("1000001", {"gpu": "1000001", "cpu": "77"})
+        await world.history.record((book, release))
+        await world.caught_up()
+        (row,) = (await world.ask("scores.list", epoch=3, kind="cpu")).body["items"]
+        assert (row["reward"], row["held"], row["forfeited"]) == ("90", "0", "0")
 
 
 async def test_the_audit_trail_finds_facts_and_shows_their_record_and_hash(world: World) -> None:

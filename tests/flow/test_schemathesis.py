@@ -20,6 +20,8 @@ HANDLES = {
     "nodes.oversee": "steward",
     "tables.adopt": "steward",
     "challenges.record": "steward",
+    "usage.dispute": "steward",
+    "disputes.end": "steward",
     "nodes.register": "aurora",
     "nodes.manage": "aurora",
     "nodes.label": "aurora",

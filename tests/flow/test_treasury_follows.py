@@ -168,7 +168,7 @@ async def test_metering_may_be_followed_before_the_book_is_defined() -> None:
         assert await house.history() == []
         await house.say("registry", *founding())
         book = await house.settled()
-    assert set(book.epochs.settled) == {0}
+    assert set(book.epochs.settled) == {(0, "gpu")}
 
 
 async def test_an_incomplete_epoch_blocks_visibly_and_pays_nothing() -> None:

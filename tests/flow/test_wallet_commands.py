@@ -254,6 +254,7 @@ async def test_an_ed25519_key_replaces_no_wallet_and_a_wallet_no_ed25519_key(edg
     rotate = {"key": {"kid": "x", "x": "AAAA"}, "possession": "a.b.c"}
     response = await edge.by_wallet(edge.session("steward"), "RotateKey", rotate)
     assert (response.status_code, slug(response)) == (422, "invalid-field")
+    refused(await edge.as_member("steward", "LinkKey", rotate), "your wallet's signature")
 
 
 async def test_a_dead_wallet_signs_nothing_and_never_comes_back(edge: WalletEdge) -> None:

@@ -36,6 +36,7 @@ BEN: Final = member_id(b"ben".ljust(32))
 NODE: Final = node_id(b"node".ljust(32))
 DEVICE: Final = f"device/{identifier('sample.device', 'one')}"
 LEASE: Final = identifier("sample.lease", "one")
+DISPUTE: Final = f"dispute/{identifier('sample.dispute', 'one')}"
 CHALLENGE: Final = identifier("sample.challenge", "one")
 SHA: Final = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 FACT_ID: Final = "7c1e5a52-0d5e-8c4b-9a3f-2f6f0c8f2d11"
@@ -111,6 +112,7 @@ REGISTRY: Final[tuple[tuple[str, Fact], ...]] = (
     (ADA, registry.RoleGranted(ADA, "provider", JWS)),
     (ADA, registry.RoleRevoked(ADA, "provider", JWS)),
     (ADA, registry.KeyRotated(ADA, KEY.kid, NEXT_KEY, JWS, JWS)),
+    (ADA, registry.KeyLinked(ADA, NEXT_KEY, WALLET.possession, JWS)),
     (ADA, registry.WalletLinked(ADA, WALLET, JWS)),
     (ADA, registry.WalletRotated(ADA, WALLET.address, NEXT_WALLET, WALLET.possession)),
     (ADA, registry.WalletUnlinked(ADA, NEXT_WALLET.address, JWS)),
@@ -228,6 +230,22 @@ METERING: Final[tuple[tuple[str, Fact], ...]] = (
             node_jws=JWS,
         ),
     ),
+    (
+        NODE,
+        metering.StorageChallenged(
+            NODE,
+            ADA,
+            DEVICE,
+            LEASE,
+            CHALLENGE,
+            BEN,
+            passed=True,
+            start_ms=ZERO,
+            end_ms=ZERO + 2_000,
+            challenger_jws=JWS,
+            node_jws=JWS,
+        ),
+    ),
     (NODE, metering.OverCapacityDetected(NODE, DEVICE, 365, ZERO, ZERO + 300_000, 1_500)),
     (NODE, metering.ReliabilityChanged(DEVICE, 365, 911_100, 733_400, "a lease was covered less than 95 %", ADA)),
     ("epoch/365", metering.EpochPaged(365, 0, (SCORE,))),
@@ -245,6 +263,11 @@ METERING: Final[tuple[tuple[str, Fact], ...]] = (
         ),
     ),
     ("epoch/365", metering.LateUsageScored(365, 367, 0, 1, "733400", (SCORE,))),
+    ("epoch/365", metering.ConsumerReadingsWithheld(365, NODE, DEVICE, LEASE, "1800000000")),
+    ("epoch/365", metering.HoldbackReleased(365, "gpu", (NODE,))),
+    ("epoch/365", metering.HoldbackForfeited(365, "cpu", (NODE,), "failed-challenge")),
+    (NODE, metering.UsageDisputed(DISPUTE, NODE, (365, 366), BEN, "its cards were idle", JWS)),
+    (NODE, metering.DisputeEnded(DISPUTE, NODE, BEN, "dismissed", JWS)),
 )
 
 BOOK: Final = "book/COMPUTE"
@@ -283,6 +306,23 @@ TREASURY: Final[tuple[Fact, ...]] = (
     treasury.LateScoresNoted(365, 367, 0, 1, FACT_ID, (treasury.ScoredNode(NODE, ADA, "733400"),)),
     treasury.LateRewardsPaid(365, FACT_ID, (NODE,), (treasury.Posting("late-reserve/365", ADA, "1000000"),), "ungated"),
     treasury.LateReserveReleased(365, (treasury.Posting("late-reserve/365", "pool/emission-reserve", "199000000"),)),
+    treasury.HoldbackPaid(
+        365,
+        "gpu",
+        FACT_ID,
+        (NODE,),
+        (treasury.NodeReward(NODE, ADA, "980000000"),),
+        (treasury.Posting("holdback/365", ADA, "980000000"),),
+        "ungated",
+    ),
+    treasury.HoldbackForfeitBooked(
+        365,
+        "cpu",
+        FACT_ID,
+        (NODE,),
+        (treasury.NodeReward(NODE, ADA, "140000000"),),
+        (treasury.Posting("holdback/365", "treasury/forfeits", "140000000"),),
+    ),
 )
 
 

@@ -52,3 +52,19 @@ def test_an_amount_inside_intervals_is_the_sum_over_each(given_readings: list, g
         at += gap + length
     alone = [steps.amount(points, 700, start, end) for start, end, _ in intervals]
     assert steps.amount_inside(points, 700, intervals) == sum(alone)
+
+
+@given(readings, st.lists(st.tuples(st.integers(0, 4), st.integers(1, 6)), max_size=9))
+def test_a_function_within_intervals_has_their_levels_and_none_elsewhere(
+    given_readings: list, gaps: list[tuple[int, int]]
+) -> None:
+    points, levels = laid(given_readings)
+    intervals, at = [], 0
+    for gap, length in gaps:
+        intervals.append((at + gap, at + gap + length, 0))
+        at += gap + length
+    inside = {at for start, end, _ in intervals for at in range(start, end)}
+    found = {
+        at: level for start, end, level in steps.segments(steps.within(points, intervals)) for at in range(start, end)
+    }
+    assert found == {at: level for at, level in levels.items() if at in inside}

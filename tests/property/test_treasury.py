@@ -28,10 +28,11 @@ from services.treasury.commands import (
     ReleaseLateReserve,
     SettleEpoch,
 )
+from services.treasury.evolve import evolve
 from services.treasury.invariants import check_book
 from services.treasury.service import due
 from services.treasury.shares import largest_remainder, late_pay, split_pool
-from services.treasury.state import Book, evolve
+from services.treasury.state import Book
 from tests.model import BookModel, BookRefused, book_shares
 from tests.spec import Spec
 from tests.treasury_given import (

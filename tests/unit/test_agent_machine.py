@@ -12,7 +12,11 @@ import pytest
 from infra.agent.energy import Energy, Rapl
 from infra.agent.gpus import GpuSample, NoGpus, NvmlGpus, device_id, model_of, open_gpus
 from infra.agent.hardware import look
+from infra.agent.home import AgentHome
+from infra.agent.line import Line
+from infra.agent.registration import Terms, registration_body
 from infra.agent.sampling import Sampler
+from infra.agent.store import Store
 from tests.agent_given import DEVICE, HandClock, HandGpus
 
 SECRET = bytes(32)
@@ -141,14 +145,30 @@ def test_this_machine_registers_with_its_processors_as_one_device() -> None:
     assert len(look(HandGpus(), SECRET).devices()) == 2
 
 
+def test_storage_and_bandwidth_register_as_devices_where_their_owner_states_them(tmp_path: Path) -> None:
+    home, hardware = AgentHome(tmp_path), look(NoGpus(), SECRET)
+    assert not {"storage_bytes", "bandwidth_bits_per_second"} & registration_body(home, hardware, Terms("IS")).keys()
+    body = registration_body(home, hardware, Terms("IS", storage_gb=200, bandwidth_mbit=50))
+    _, disk, line = body["devices"]
+    assert (disk["kind"], disk["capacity"], body["storage_bytes"]) == ("storage", 200 * 10**9, 200 * 10**9)
+    assert (line["kind"], line["capacity"], body["bandwidth_bits_per_second"]) == ("bandwidth", 50 * 10**6, 50 * 10**6)
+    assert len({device["device"] for device in body["devices"]}) == 3
+
+
 def test_a_sample_of_this_machine_is_kept_once_a_minute(tmp_path: Path) -> None:
     clock = HandClock()
-    sampler = Sampler(tmp_path, HandGpus(), Energy(Rapl(tmp_path / "none")), clock)
+    store = Store(AgentHome(tmp_path / "agent").path)
+    (tmp_path / "source").write_bytes(bytes(1_500))
+    store.keep(tmp_path / "source")
+    line = Line(("eth7",), 11, 22)
+    sampler = Sampler(tmp_path, HandGpus(), Energy(Rapl(tmp_path / "none")), clock, store, lambda: line)
     for _ in range(3):
         clock.move(30_000)
         sampler.keep(sample := sampler.take())
     assert sample.memory_mib > 0
     assert sample.energy_source == "nvml-power"
     assert sample.energy_microjoules == 2 * 30_000 * 200_000
+    assert (sample.line, sample.network_sent_bytes, sample.network_received_bytes) == (("eth7",), 11, 22)
+    assert (sample.stored_bytes, 0 < sample.disk_used_mib <= sample.disk_total_mib) == (1_500, True)
     (path,) = tmp_path.glob("*.jsonl")
     assert len(path.read_text().splitlines()) == 2

@@ -89,7 +89,8 @@ def test_the_shipped_table_is_the_first_infer_table_of_the_rules() -> None:
         "A100-PCIe-40": "5.4370",
         "A100-SXM-80": "6.6620",
     }
-    assert community().performance_tables == (shipped_table(),)
+    shipped = tuple(map(shipped_table, ("infer-1", "cpu-1", "storage-1", "bandwidth-1")))
+    assert community().performance_tables == shipped
 
 
 def test_handles_keys_and_slugs_are_nobodys_twice() -> None:
@@ -125,7 +126,14 @@ def test_a_community_starts_with_an_operator_and_a_steward() -> None:
         ("2025-01-01T00:00:00Z", "2025-02-30T00:00:00Z", "epochs.zero"),
         ("late_reserve_ppm: 20000", "late_reserve_ppm: 1000001", "metering.late_reserve_ppm"),
         ("gpu_hours_per_day: 1", "gpu_hours_per_day: 25", "resources.minimums.gpu_hours_per_day"),
-        ("offered: [gpu, cpu]", "offered: []", "resources.offered"),
+        ("offered: [gpu, cpu, storage, bandwidth]", "offered: []", "resources.offered"),
+        ("kind: gpu, share_ppm: 700000", "kind: gpu, share_ppm: 700001", "metering.sub_pools"),
+        ("kind: gpu, share_ppm", "kind: cpu, share_ppm", "metering.sub_pools"),
+        ("offered: [gpu, cpu, storage, bandwidth]", "offered: [gpu, cpu, storage]", "metering.sub_pools[3].kind"),
+        ('rate_cap: "50000"', 'rate_cap: "0"', "metering.sub_pools[2].rate_cap"),
+        ("holdback_ppm: 100000", "holdback_ppm: 1000001", "metering.holdback_ppm"),
+        ('storage_mb_hours: "1000000000"', 'storage_mb_hours: "1e9"', "projects[0].storage_mb_hours"),
+        ('bandwidth_mb: "100000000"', 'bandwidth_mb: "-1"', "projects[0].bandwidth_mb"),
         ("origin: demo.commons.example", "origin: Demo", "origin"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import stat
 from pathlib import Path
 
@@ -9,7 +10,14 @@ import pytest
 
 from events.values import DAY_MS
 from infra.keys import KeyFileRefused
-from infra.keystore_backup import expire_keystore_backups, export_keystore, import_keystore
+from infra.keystore_backup import (
+    end_keystore_backups,
+    expire_keystore_backups,
+    export_keystore,
+    import_keystore,
+    remember_folder,
+    remembered_folders,
+)
 from infra.subject_keys import MemorySubjectKeys
 
 ADA, BEN = (f"member/{digit * 32}" for digit in "ab")
@@ -60,3 +68,32 @@ async def test_a_file_that_is_no_backup_is_refused(tmp_path: Path) -> None:
             await import_keystore(MemorySubjectKeys(), wrong, {}, NOW)
         with pytest.raises(KeyFileRefused):
             expire_keystore_backups(tmp_path, NOW)
+
+
+async def test_one_unreadable_file_keeps_no_other_backup_alive(tmp_path: Path) -> None:
+    (tmp_path / "keystore-1.json").write_text("{}")
+    _, path = await exported(tmp_path)
+    with pytest.raises(KeyFileRefused, match="keystore-1"):
+        expire_keystore_backups(tmp_path, NOW + 30 * DAY_MS)
+    assert not path.exists()
+
+
+async def test_a_running_instance_ends_backups_by_itself_wherever_they_were_exported_to(tmp_path: Path) -> None:
+    home, kept, also, gone = (tmp_path / name for name in ("home", "kept", "also", "gone"))
+    for folder in (home, kept, also):
+        folder.mkdir(mode=0o700)
+    for folder in (kept, gone, also, kept):
+        remember_folder(home, folder)
+    assert remembered_folders(home) == sorted([also, gone, kept])
+    (_, first), (_, second) = await exported(kept), await exported(also)
+    _, young = await exported(kept, NOW + DAY_MS)
+    today = NOW
+    ending = asyncio.create_task(end_keystore_backups(home, lambda: today, 0.01))
+    await asyncio.sleep(0.05)
+    assert first.exists()
+    today = NOW + 30 * DAY_MS
+    async with asyncio.timeout(5):
+        while first.exists() or second.exists():
+            await asyncio.sleep(0.01)
+    ending.cancel()
+    assert young.exists()

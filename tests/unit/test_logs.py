@@ -16,6 +16,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 from infra import logs
+from infra.agent.settings import read_agent_settings
 from infra.http.request_log import RequestLog
 from infra.logs import noted, start_logging, struck
 from infra.settings import Settings, read_settings
@@ -97,6 +98,18 @@ def test_what_is_said_to_people_stands_in_the_file_whatever_the_level(tmp_path: 
     noted(heard.append)("the process for http ended")
     assert heard == ["the process for http ended"]
     assert [line["message"] for line in lines(tmp_path, "supervisor")] == heard
+
+
+def test_an_agent_logs_in_its_own_home_as_an_instance_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "FILE_BYTES", 300)
+    given = read_agent_settings({"COMMONS_AGENT_HOME": str(tmp_path), "COMMONS_LOG_FORMAT": "json"})
+    start_logging(given, "agent")
+    for number in range(20):
+        noted(lambda _text: None)(f"agent: the server is away, for the {number}. time")
+    (line,) = lines(tmp_path, "agent")
+    assert (line["process"], line["logger"]) == ("agent", logs.SAID)
+    closed = sorted(path.name for path in (tmp_path / "log").iterdir())
+    assert closed == ["agent.jsonl", *(f"agent.jsonl.{number}" for number in range(1, logs.FILES + 1))]
 
 
 def test_a_home_that_cannot_be_written_does_not_stop_the_work(tmp_path: Path) -> None:

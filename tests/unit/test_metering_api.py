@@ -8,7 +8,7 @@ import msgspec
 import pydantic
 import pytest
 
-from events.metering import ChallengeResult
+from events.metering import ChallengeResult, Content
 from services.kernel.errors import AuthenticationFailed, InvalidField, MalformedRequest, TooLarge
 from services.kernel.jws import sign_jws
 from services.kernel.routes import BulkRoute, Caller, CommandRoute
@@ -142,6 +142,17 @@ def test_lease_terms_pass_from_the_body_to_the_command(caller: Caller) -> None:
     command = route("OpenLeases").command(body, signed)
     assert command.leases == (LeaseTerms("0" * 32, "gpu", 1, 500, 1, 2, ("T4",)),)
     assert command.authorization == "jws"
+
+
+def test_what_storage_shall_hold_passes_from_the_body_to_the_command(caller: Caller) -> None:
+    lease = {"lease": "0" * 32, "kind": "storage", "share": 1, "start_ms": 1, "end_ms": 2}
+    content = {"root": "a" * 64, "bytes": 10}
+    body = LeasesBody.model_validate({"project": "p", "leases": [lease | {"content": content}]})
+    command = route("OpenLeases").command(body, Caller(caller.actor, None, caller.directory, "jws"))
+    assert command.leases == (LeaseTerms("0" * 32, "storage", 0, 1, 1, 2, content=Content("a" * 64, 10)),)
+    for spoiled in ({"root": "A" * 64}, {"bytes": 0}, {"more": 1}):
+        with pytest.raises(pydantic.ValidationError):
+            LeasesBody.model_validate({"project": "p", "leases": [lease | {"content": content | spoiled}]})
 
 
 @pytest.mark.parametrize("changes", [{"share": 500.0}, {"share": "500"}, {"share": 0}, {"extra": 1}, {"lease": "x"}])

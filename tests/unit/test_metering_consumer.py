@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from events.genesis import MeteringRules
-from events.metering import ConsumerReadingsRecorded, EpochPaged
+from events.metering import ConsumerReadingsRecorded, ConsumerReadingsWithheld, EpochPaged
 from services.kernel.errors import AuthenticationFailed, MalformedRequest, TooLarge
 from services.kernel.routes import Caller
 from services.kernel.snapshot import freeze, thaw
@@ -21,7 +21,7 @@ from services.metering.commands import RecordConsumerReadings
 from services.metering.consumer import read_consumer_batch
 from services.metering.errors import NoReadingStands, NotProjectOwner, UnknownProject
 from services.metering.state import Metering
-from tests.metering_world import DAY, HOUR, MINUTE, NOW_MS, World, device, key_of, lease_id, member, signed
+from tests.metering_world import DAY, HOUR, MINUTE, NOW_MS, World, device, key_of, lease_id, member, node, signed
 
 NODE = "one"
 Reading = tuple[str, str, int, int, int]
@@ -233,3 +233,19 @@ def test_a_provider_that_withholds_a_reading_never_gains(
             for side in (fewer, provider)
         ]
         assert found[0] <= found[1]
+
+
+def test_what_withheld_readings_cost_is_told_by_lease_and_device(world: World) -> None:
+    world.record(NODE, *HOUR_OF_READINGS)
+    consume(world, *(reading(slot, 400) for slot in range(4)))
+    world.at(NOW_MS + 2 * DAY)
+    facts = [fact for fact in world.close(100) if isinstance(fact, ConsumerReadingsWithheld)]
+    # The consumer's lower level is no withholding; its silence of 40 minutes is.
+    assert facts == [ConsumerReadingsWithheld(100, node(NODE), device(NODE), lease_id("a"), str(1_000 * 40 * MINUTE))]
+
+
+def test_where_a_challenge_passed_in_the_lease_nothing_is_lost(world: World) -> None:
+    world.record(NODE, *HOUR_OF_READINGS)
+    world.results(NODE, 0, "T4", ["5600"], NOW_MS + HOUR)
+    world.at(NOW_MS + 2 * DAY)
+    assert not [fact for fact in world.close(100) if isinstance(fact, ConsumerReadingsWithheld)]

@@ -191,10 +191,10 @@ def test_a_page_holds_200_nodes_or_what_fits_in_a_record() -> None:
 
 
 def test_every_page_of_late_scores_tells_how_many_there_are_and_their_sum() -> None:
-    facts = list(_late_pages(7, 9, [msgspec.structs.replace(score(1, 0), owner="", micro_rgpu_hours="3")] * 450))
+    facts = list(_late_pages(7, 9, "gpu", [msgspec.structs.replace(score(1, 0), owner="", micro_rgpu_hours="3")] * 450))
     assert [(fact.page, len(fact.nodes)) for fact in facts] == [(0, 200), (1, 200), (2, 50)]
     assert {(f.epoch, f.scored_in, f.pages, f.total_micro_rgpu_hours) for f in facts} == {(7, 9, 3, "1350")}
-    large = list(_late_pages(7, 9, [score(number, 8) for number in range(200)]))
+    large = list(_late_pages(7, 9, "gpu", [score(number, 8) for number in range(200)]))
     assert all(len(encode_data(fact)) < MAX_RECORD_BYTES - 1_000 for fact in large)
 
 
@@ -345,7 +345,7 @@ def test_closed_epochs_are_forgotten_once_nothing_can_touch_them() -> None:
     assert epoch not in state.usage
     assert state.first_kept > epoch
     assert epoch not in state.paid
-    assert not state.gpu_bookings
+    assert not state.bookings
     world.at(NOW_MS + 40 * DAY)
     for number in range(5, 40 * 24):
         world.close(epoch + number)

@@ -224,7 +224,7 @@ def test_late_hours_are_forgotten_after_35_days(world: World) -> None:
         kept = bool(mapped(world.spec.state.hours, node(NODE)))
         assert kept == (day < 35)
         assert bool(mapped(world.spec.state.spools, node(NODE))) == kept
-        assert not world.spec.state.gpu_bookings or day < 2
+        assert not world.spec.state.bookings or day < 2
     state = world.spec.state
     assert (len(state.usage), len(state.paid), len(state.leases)) == (0, 0, 0)
     with pytest.raises(NoReadingStands):

@@ -24,7 +24,7 @@ def test_founding_turns_the_document_into_the_first_facts_with_its_hash_in_the_v
     kinds = [type(emit.fact) for emit in emits]
     assert kinds.count(MemberRegistered) == len(document.members)
     assert kinds.count(RoleGranted) == sum(len(founder.roles) for founder in document.members)
-    assert kinds.count(PerformanceTableAdopted) == 1
+    assert kinds.count(PerformanceTableAdopted) == len(document.performance_tables)
     assert {emit.stream for emit in emits if isinstance(emit.fact, RoleGranted)} <= {
         member(founder.handle) for founder in document.members
     }
@@ -39,8 +39,8 @@ def test_the_directory_knows_the_founders_with_their_roles() -> None:
 
 def test_a_genesis_table_is_in_force_from_epoch_zero_so_that_backfills_find_it() -> None:
     facts = Spec(service()).when(FoundCommunity(community()), FOUNDER)
-    (adopted,) = [fact for fact in facts if isinstance(fact, PerformanceTableAdopted)]
-    assert adopted.effective_ms == instant_ms(community().epochs.zero)
+    adopted = [fact.effective_ms for fact in facts if isinstance(fact, PerformanceTableAdopted)]
+    assert adopted == [instant_ms(community().epochs.zero)] * len(community().performance_tables)
 
 
 def test_the_same_document_again_records_nothing() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from events.genesis import CarbonFactor
+from events.genesis import CarbonFactor, MeteringRules
 from events.registry import (
     Device,
     NodeActivated,
@@ -16,7 +16,7 @@ from events.registry import (
 )
 from services.kernel.errors import InvalidField, PermissionDenied
 from services.registry import errors
-from tests.registry_world import World, community, gpu, key, member, node, registration, with_metering_minimums
+from tests.registry_world import World, community, device, gpu, key, member, node, registration, with_metering_minimums
 
 MINIMUM_MIB = 7_629
 """8 GB in whole MiB, METERING's minimum of GPU memory and of memory."""
@@ -92,7 +92,7 @@ def test_a_node_that_states_nothing_of_what_is_pooled_is_refused() -> None:
         world.when(registration("one", (), cpu_milli=0), "aurora")
     resources = msgspec.structs.replace(community().resources, offered=("gpu",))
     with pytest.raises(errors.NothingPayable):
-        World(community(resources=resources)).when(registration("one", ()), "aurora")
+        World(community(resources=resources, metering=MeteringRules())).when(registration("one", ()), "aurora")
 
 
 def test_a_node_without_gpus_has_nothing_to_be_challenged_and_is_active_at_once() -> None:
@@ -110,6 +110,20 @@ def test_the_terms_are_accepted_or_nothing_is_lent(terms: dict[str, Any]) -> Non
 def test_a_device_stands_once_in_a_node() -> None:
     with pytest.raises(errors.DeviceRepeated):
         World().when(registration("one", (gpu("g"), gpu("g"))), "aurora")
+
+
+STATED = {"cpu": "cpu_milli", "storage": "storage_bytes", "bandwidth": "bandwidth_bits_per_second"}
+
+
+@pytest.mark.parametrize(("kind", "stated"), STATED.items())
+def test_a_node_has_one_device_of_each_kind_but_gpus_and_it_is_all_that_the_node_states(kind: Any, stated: str) -> None:
+    world = World()
+    devices = [Device(device(name), kind, "model", 10**12) for name in ("a", "b")]
+    with pytest.raises(errors.DeviceRepeated):
+        world.when(registration("one", devices, **{stated: 10**12}), "aurora")
+    with pytest.raises(InvalidField):
+        world.when(registration("one", devices[:1], **{stated: 10**12 - 1}), "aurora")
+    world.joins("one", devices[:1], **{stated: 10**12})
 
 
 def test_a_node_has_at_most_64_devices() -> None:

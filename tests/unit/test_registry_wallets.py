@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from events.genesis import Chain, chain_of
-from events.registry import MemberRegistered, WalletLinked, WalletRotated, WalletUnlinked
+from events.registry import KeyLinked, MemberRegistered, WalletLinked, WalletRotated, WalletUnlinked
 from events.registry_terms import PublicKey, Wallet
 from services.kernel.errors import InvalidField, PermissionDenied
 from services.kernel.snapshot import freeze, thaw
@@ -92,6 +92,26 @@ def test_a_member_with_only_a_wallet_keeps_its_id_through_rotations_and_cannot_l
         world.spec.when(commands.UnlinkWallet(wallet("two").address, "typed"), fact.member)
     with pytest.raises(errors.KeyNotLiving):
         world.spec.when(commands.RotateKey(wallet("two").address, key("willow"), "typed", "jws"), fact.member)
+
+
+def test_a_member_with_only_a_wallet_links_a_first_key_and_may_then_leave_the_wallet() -> None:
+    world = World()
+    world.when(commands.RegisterMember("willow", "human", None, None, "jws", shown("one")), "steward")
+    mine, address = wallet("one").member, wallet("one").address
+    taken = commands.LinkKey(key("aurora"), "typed", "possession")
+    with pytest.raises(errors.KeyInUse):
+        world.spec.when(taken, mine)
+    fact = KeyLinked(mine, key("willow"), "typed", "possession")
+    assert list(world.spec.when(commands.LinkKey(key("willow"), "typed", "possession"), mine)) == [fact]
+    assert world.state.lives(address)
+    assert world.state.keys[key("willow").kid].subject == mine
+    with pytest.raises(errors.KeyLinkedAlready):
+        world.spec.when(commands.LinkKey(key("other"), "typed", "possession"), mine)
+    with pytest.raises(errors.KeyLinkedAlready):
+        world.when(commands.LinkKey(key("other"), "jws", "possession"), "aurora")
+    world.spec.when(commands.UnlinkWallet(address, "jws"), mine)
+    assert not world.state.lives(address)
+    assert world.state.members[mine].kid == key("willow").kid
 
 
 @pytest.mark.parametrize(("first", "mine"), [(key("w"), shown("one")), (None, None)], ids=["both", "neither"])

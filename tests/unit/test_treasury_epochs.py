@@ -217,7 +217,7 @@ def test_noted_pages_are_dropped_when_the_epoch_is_settled() -> None:
     spec = founded()
     spec.when(NoteEpochScores(1, 0, "page", scored((9, BEN, 1))))
     settle(spec, 0, scored((1, ADA, 5)))
-    assert set(spec.state.epochs.noted) == {1}
+    assert set(spec.state.epochs.noted) == {(1, "gpu")}
 
 
 def test_a_page_is_recorded_with_the_fact_it_repeats() -> None:

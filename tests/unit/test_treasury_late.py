@@ -190,7 +190,7 @@ def test_where_nothing_scored_in_time_late_usage_earns_the_rate_cap_at_most() ->
 
 def test_what_bounds_late_pay_is_kept_until_the_release_only() -> None:
     spec = settled()
-    kept = spec.state.epochs.settled[0].late
+    kept = spec.state.epochs.settled[0, "gpu"].late
     assert kept is not None
     assert {owner: (earned.paid, dict(earned.scores)) for owner, earned in kept.owners.items()} == {
         ADA: (588_000, {node(1): 600}),
@@ -198,7 +198,7 @@ def test_what_bounds_late_pay_is_kept_until_the_release_only() -> None:
     }
     assert not spec.state.epochs.paying
     spec.at(RELEASE_MS * 1_000).when(ReleaseLateReserve(0), "clock")
-    assert spec.state.epochs.settled[0].late is None
+    assert spec.state.epochs.settled[0, "gpu"].late is None
     assert thaw(freeze(spec.state), Book) == spec.state
 
 

@@ -17,9 +17,11 @@ from services.kernel.errors import Unavailable
 from services.kernel.jws import public_key
 from services.treasury.commands import (
     AdoptGenesis,
+    ForfeitHoldback,
     NoteEpochScores,
     OpenMemberAccount,
     PayLateUsage,
+    ReleaseHoldback,
     SettleEpoch,
 )
 from services.treasury.errors import AnchorPending
@@ -73,9 +75,11 @@ def test_a_page_of_scores_is_noted() -> None:
     assert react(fact) == [NoteEpochScores(4, 1, "fact-id", scored((1, ADA, 5), (2, BEN, 0)))]
 
 
-def test_a_closed_epoch_is_settled_over_the_sum_of_its_sub_pools() -> None:
+def test_a_closed_epoch_is_settled_with_the_total_of_each_kind() -> None:
     gate = Gate("anchored")
-    assert react(closed(gpu=5, cpu=2), gate) == [SettleEpoch(4, 2, "7", "openb", "fact-id", "anchored")]
+    assert react(closed(gpu=5, cpu=2), gate) == [
+        SettleEpoch(4, 2, "5", "openb", "fact-id", "anchored", (("cpu", "2"),))
+    ]
     assert gate.asked == ("metering", 17)
 
 
@@ -84,7 +88,30 @@ def test_late_usage_is_paid() -> None:
     assert react(fact) == [PayLateUsage(4, 6, 1, 2, "9", "fact-id", scored((1, ADA, 5)), "ungated")]
 
 
-@pytest.mark.parametrize("fact", [closed(gpu=5), metering.LateUsageScored(4, 6, 0, 1, "0", ())])
+def test_pages_of_another_kind_keep_their_kind() -> None:
+    page = metering.EpochPaged(4, 1, (score(1, ADA, 5),), "storage")
+    assert react(page) == [NoteEpochScores(4, 1, "fact-id", scored((1, ADA, 5)), "storage")]
+    late = metering.LateUsageScored(4, 6, 0, 1, "5", (score(1, ADA, 5),), "cpu", (node(1),))
+    assert react(late) == [
+        PayLateUsage(4, 6, 0, 1, "5", "fact-id", scored((1, ADA, 5)), "ungated", "cpu", (node(1),))
+    ]
+
+
+def test_a_holdback_that_has_ended_is_paid_behind_the_gate_or_forfeited() -> None:
+    released = metering.HoldbackReleased(4, "gpu", (node(1),))
+    assert react(released, Gate("anchored")) == [ReleaseHoldback(4, "gpu", (node(1),), "fact-id", "anchored")]
+    forfeited = metering.HoldbackForfeited(4, "cpu", (node(1),), "upheld-dispute")
+    assert react(forfeited, Gate(None)) == [ForfeitHoldback(4, "cpu", (node(1),), "fact-id")]
+
+
+@pytest.mark.parametrize(
+    "fact",
+    [
+        closed(gpu=5),
+        metering.LateUsageScored(4, 6, 0, 1, "0", ()),
+        metering.HoldbackReleased(4, "gpu", (node(1),)),
+    ],
+)
 def test_a_gate_that_says_wait_makes_the_policy_wait(fact: Fact) -> None:
     with pytest.raises(AnchorPending) as waiting:
         react(fact, Gate(None))
@@ -107,4 +134,10 @@ def test_policy_names_are_the_published_ones() -> None:
 
 def test_one_policy_follows_everything_of_an_epoch_so_that_its_order_holds() -> None:
     (policy,) = [policy for policy in service(Ungated()).policies if policy.source == "metering"]
-    assert policy.listens == (metering.EpochPaged, metering.EpochClosed, metering.LateUsageScored)
+    assert policy.listens == (
+        metering.EpochPaged,
+        metering.EpochClosed,
+        metering.LateUsageScored,
+        metering.HoldbackReleased,
+        metering.HoldbackForfeited,
+    )

@@ -7,6 +7,7 @@ from typing import Final
 
 from events.genesis import PerformanceTable
 from events.metering import ChallengeResult, ChallengeResultsRecorded
+from events.registry_terms import KINDS
 from events.values import DAY_MS, HOUR_MS, PF_UNIT
 from services.kernel.decider import Context, Decision, Emit
 from services.kernel.directory import Node
@@ -83,6 +84,8 @@ def _check(result: ChallengeResult, node: Node) -> None:
         raise UnknownDevice("the node has no such device", device=result.device)
     if device.model != result.model:
         raise WrongModel("the registry knows the device as another model", device=result.device, model=device.model)
+    if device.kind != result.work_class and (device.kind != "gpu" or result.work_class in KINDS):
+        raise InvalidField("a device is tried for a class of its kind", field="work_class", challenge=result.challenge)
     if not 0 <= result.start_ms < result.end_ms:
         raise InvalidField("a run ends after it starts", field="end_ms", challenge=result.challenge)
     if result.throughput is not None:

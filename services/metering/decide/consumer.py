@@ -9,7 +9,7 @@ from services.metering.commands import RecordConsumerReadings
 from services.metering.consumer import ConsumerBatch, interval_code, read_consumer_batch
 from services.metering.decide.readings import MAX_AHEAD_MS
 from services.metering.errors import NoReadingStands, NotProjectOwner, UnknownProject
-from services.metering.placement import WHOLE_DEVICE
+from services.metering.kinds import is_metered, most_level
 from services.metering.state import Metering
 
 
@@ -48,8 +48,8 @@ def _code(batch: ConsumerBatch, reading: Reading, state: Metering, now_ms: int) 
     lease = state.leases.get(batch.leases[reading[1]])
     if lease is None or lease.project != batch.project:
         return "unknown-lease"
-    if all(leased.device != batch.devices[reading[0]] for leased in lease.fact.devices):
+    if not is_metered(lease, batch.devices[reading[0]]):
         return "device-not-leased"
-    if reading[4] > WHOLE_DEVICE:
+    if reading[4] > most_level(lease.fact):
         return "level-out-of-range"
     return interval_code(lease, reading, now_ms, MAX_AHEAD_MS)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 import msgspec
+from msgspec import UNSET
+from msgspec.structs import replace
 
 from events.envelope import encode_data
 from events.metering import (
+    ConsumerReadingsWithheld,
     EpochClosed,
     EpochPaged,
     EpochTotals,
@@ -17,12 +20,14 @@ from events.metering import (
     OverCapacityDetected,
     ReliabilityChanged,
 )
-from events.registry_terms import WorkClass
+from events.registry_terms import KINDS, DeviceKind, WorkClass
 from services.kernel.decider import Context, Decision, Emit
 from services.metering.commands import CloseEpoch
 from services.metering.deadlines import backfill_of, not_over
 from services.metering.energy import with_energy
 from services.metering.errors import EpochNotOver, EpochOutOfOrder, NotAdopted
+from services.metering.holdback import held_again
+from services.metering.kinds import scored
 from services.metering.late import late_scores
 from services.metering.merkle import merkle_root
 from services.metering.performance import table_in_force
@@ -46,11 +51,11 @@ def close_epoch(command: CloseEpoch, state: Metering, context: Context) -> Decis
     reason = not_over(state, epoch, context.time_ms)
     if reason is not None:
         raise EpochNotOver(reason, epoch=epoch)
-    tallied = tally(state, epoch)
-    judged = judge(state, epoch, [(device, node.owner) for node in tallied.values() for device in node.devices])
-    factors = factors_at(state, epoch, tallied, judged)
-    scores = [node_score(node, tallied[node], factors, state.grid.length_ms) for node in tallied]
-    pages = [EpochPaged(epoch, page, nodes) for page, nodes in enumerate(_pages(with_energy(state, epoch, scores)))]
+    tallied = {kind: tally(state, epoch, kind) for kind in scored(state)}
+    owned = [(device, node.owner) for nodes in tallied.values() for node in nodes.values() for device in node.devices]
+    judged = judge(state, epoch, owned)
+    scores = {kind: _scores(state, epoch, nodes, judged) for kind, nodes in tallied.items()}
+    pages = _epoch_pages(epoch, with_energy(state, epoch, scores))
     closed = EpochClosed(
         epoch,
         state.grid.start(epoch),
@@ -58,19 +63,33 @@ def close_epoch(command: CloseEpoch, state: Metering, context: Context) -> Decis
         str(context.position),
         len(pages),
         merkle_root([bytes(encode_data(page)) for page in pages]).hex(),
-        {"gpu": _totals(scores)},
+        {kind: _totals(scores.get(kind, ())) for kind in KINDS if kind in scores or kind == "gpu"},
         _table_hashes(state, epoch),
         backfill.backfill if backfill else None,
     )
     stream = f"epoch/{epoch}"
     facts = [
-        *(Emit(stream, fact) for fact in _over_capacity(epoch, tallied)),
-        *(Emit(stream, fact) for fact in _reliability(state, epoch, tallied, judged)),
+        *(Emit(stream, fact) for nodes in tallied.values() for fact in _over_capacity(epoch, nodes)),
+        *(Emit(stream, fact) for fact in _reliability(state, epoch, dict(owned), judged)),
+        *(Emit(stream, fact) for nodes in tallied.values() for fact in _withheld(epoch, nodes) if backfill is None),
         *_late(state, epoch, live=backfill is None),
         *(Emit(stream, page) for page in pages),
         Emit(stream, closed),
     ]
     return Decision(facts, {"epoch": epoch, "pages": len(pages), "root": closed.root})
+
+
+def _scores(state: Metering, epoch: int, tallied: Mapping[str, NodeTally], judged: Judged) -> Sequence[NodeScore]:
+    factors = factors_at(state, epoch, tallied, judged)
+    return [node_score(node, tallied[node], factors, state.grid.length_ms) for node in tallied]
+
+
+def _epoch_pages(epoch: int, scores: Mapping[DeviceKind, Sequence[NodeScore]]) -> Sequence[EpochPaged]:
+    """Return the pages of all kinds, numbered through; a page of GPUs does not name its kind."""
+    pages = [(kind, nodes) for kind in KINDS for nodes in _pages(scores.get(kind, ()))]
+    return [
+        EpochPaged(epoch, page, nodes, UNSET if kind == "gpu" else kind) for page, (kind, nodes) in enumerate(pages)
+    ]
 
 
 def _pages(scores: Sequence[NodeScore]) -> Iterator[tuple[NodeScore, ...]]:
@@ -103,18 +122,24 @@ def _table_hashes(state: Metering, epoch: int) -> dict[WorkClass, str]:
     return {kind: table.sha256 for kind, table in found.items() if table is not None}
 
 
-def _over_capacity(epoch: int, tallied: dict[str, NodeTally]) -> Iterable[OverCapacityDetected]:
+def _over_capacity(epoch: int, tallied: Mapping[str, NodeTally]) -> Iterable[OverCapacityDetected]:
     for node_id, node in tallied.items():
         for device_id, device in node.devices.items():
             for start, end, level in device.over:
                 yield OverCapacityDetected(node_id, device_id, epoch, start, end, level)
 
 
+def _withheld(epoch: int, tallied: Mapping[str, NodeTally]) -> Iterable[ConsumerReadingsWithheld]:
+    for node_id, node in tallied.items():
+        for device_id, device in node.devices.items():
+            for lease, lost in device.withheld:
+                yield ConsumerReadingsWithheld(epoch, node_id, device_id, lease, str(lost))
+
+
 def _reliability(
-    state: Metering, epoch: int, tallied: dict[str, NodeTally], judged: Judged
+    state: Metering, epoch: int, owner_of: Mapping[str, str], judged: Judged
 ) -> Iterable[ReliabilityChanged]:
     """Yield every change since the subject was last needed, owners first; a drop names what bounds it now."""
-    owner_of = {device: node.owner for node in tallied.values() for device in node.devices}
     subjects = [*sorted(judged.owners), *sorted(judged.devices)]
     for subject in subjects:
         owner = owner_of.get(subject)
@@ -130,13 +155,15 @@ def _late(state: Metering, epoch: int, *, live: bool) -> Iterable[Emit]:
     if not live:
         return
     for late in sorted(state.touched):
-        for fact in _late_pages(late, epoch, late_scores(state, late, epoch)):
-            yield Emit(f"epoch/{late}", fact)
+        for kind in scored(state):
+            for fact in _late_pages(late, epoch, kind, late_scores(state, late, epoch, kind)):
+                again = held_again(state.holdback, late, kind, fact.nodes)
+                yield Emit(f"epoch/{late}", replace(fact, held_again=again) if again else fact)
 
 
-def _late_pages(epoch: int, scored_in: int, scores: Sequence[NodeScore]) -> Iterator[LateUsageScored]:
+def _late_pages(epoch: int, scored_in: int, kind: DeviceKind, scores: Sequence[NodeScore]) -> Iterator[LateUsageScored]:
     """Yield the pages of late scores; each tells how many there are and what all of them sum to."""
     total = str(sum(int(score.micro_rgpu_hours) for score in scores))
     pages = list(_pages(scores))
     for page, nodes in enumerate(pages):
-        yield LateUsageScored(epoch, scored_in, page, len(pages), total, nodes)
+        yield LateUsageScored(epoch, scored_in, page, len(pages), total, nodes, UNSET if kind == "gpu" else kind)

@@ -70,6 +70,8 @@ def _quota(project: Project, owner: Founder) -> Fact:
         project.gpu_micro_rgpu_hours,
         project.cpu_milli_core_hours,
         "genesis",
+        project.storage_mb_hours,
+        project.bandwidth_mb,
     )
 
 

@@ -52,7 +52,8 @@ def adopt_node(command: AdoptNode, state: Metering, context: Context) -> Decisio
     if last is not None and last.window == window:
         return Decision()
     devices = tuple(device.device for device in node.fact.devices)
-    fact = NodeAdopted(node.node, node.owner, devices, window, from_hour, node.fact.zone, node.fact.pue_milli)
+    terms = (node.fact.zone, node.fact.pue_milli, node.fact.embodied)
+    fact = NodeAdopted(node.node, node.owner, devices, window, from_hour, *terms)
     return Decision([Emit(node.node, fact)])
 
 

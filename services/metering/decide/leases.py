@@ -6,10 +6,14 @@ import re
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
+from msgspec import UNSET
+
 from events.metering import Lease, LeaseCancelled, LeasedDevice, LeasesOpened
+from events.registry_terms import DeviceKind
 from events.values import DAY_MS, units_text
 from services.kernel.decider import Context, Decision, Emit
 from services.kernel.errors import InvalidField
+from services.metering.batches import MAX_LEVEL
 from services.metering.commands import CancelLease, LeaseTerms, OpenLeases
 from services.metering.errors import (
     DurationOutOfRange,
@@ -23,10 +27,11 @@ from services.metering.errors import (
     UnknownLease,
     UnknownProject,
 )
+from services.metering.kinds import CHARGES, WHOLE_DEVICE, names_devices
 from services.metering.performance import FLOOR
-from services.metering.placement import WHOLE_DEVICE, Booked, Placed, Roll, place
+from services.metering.placement import BYTES_PER_MB, Booked, Placed, Roll, place
 from services.metering.scoring import factor_of
-from services.metering.state import Backfill, Metering, Project
+from services.metering.state import Backfill, Metering, Project, mapped
 
 MAX_LEASES: Final = 50
 MAX_DEVICES: Final = 64
@@ -35,12 +40,7 @@ MAX_AHEAD_MS: Final = DAY_MS
 MIN_DURATION_MS: Final = 60_000
 MAX_DURATION_MS: Final = DAY_MS
 
-GPU_CHARGE: Final = 36_000_000
-"""share_milli x ms x PF(x 10,000), divided by this, are micro reference-GPU-hours."""
-
-CPU_CHARGE: Final = 3_600_000
-"""milli-cores x ms, divided by this, are milli-core-hours."""
-
+_ROOT: Final = re.compile(r"[0-9a-f]{64}\Z")
 _ID: Final = re.compile(r"[0-9a-f]{32}\Z")
 
 
@@ -48,11 +48,15 @@ _ID: Final = re.compile(r"[0-9a-f]{32}\Z")
 class _Ledger:
     """What the leases before this one in the same bulk have taken already."""
 
-    gpu_left: int
-    cpu_left: int
-    gpu: Booked
-    cpu: Booked
+    left: dict[DeviceKind, int]
+    booked: dict[DeviceKind, Booked] = field(default_factory=dict)
     taken: set[str] = field(default_factory=set)
+
+    def promised(self, kind: DeviceKind, state: Metering) -> Booked:
+        """Return what is promised of a kind, which this bulk adds to."""
+        if kind not in self.booked:
+            self.booked[kind] = Booked.from_state(mapped(state.bookings, kind))
+        return self.booked[kind]
 
 
 def open_leases(command: OpenLeases, state: Metering, context: Context) -> Decision:
@@ -64,12 +68,7 @@ def open_leases(command: OpenLeases, state: Metering, context: Context) -> Decis
         raise NotProjectOwner("only the project's owner spends its quota", project=project.slug)
     if not 1 <= len(command.leases) <= MAX_LEASES:
         raise InvalidField(f"a bulk has 1 to {MAX_LEASES} leases", field="leases", count=len(command.leases))
-    ledger = _Ledger(
-        project.gpu_micro_rgpu_hours,
-        project.cpu_milli_core_hours,
-        Booked.from_state(state.gpu_bookings),
-        Booked.from_state(state.cpu_bookings),
-    )
+    ledger = _Ledger(dict(project.left))
     roll = Roll(context.directory.nodes)
     leases = tuple(_open(terms, project, state, context, roll, ledger) for terms in command.leases)
     fact = LeasesOpened(project.slug, project.owner, leases, command.authorization)
@@ -106,8 +105,8 @@ def _open(
             raise UnknownLease("the lease to renew is none of this project's", lease=terms.renews)
     backfill = _backfill(terms, state, context.time_ms)
     _check_times(terms, backfill, state, context.time_ms)
-    booked = ledger.cpu if terms.kind == "cpu" else ledger.gpu
-    placed, suited = place(terms, roll, booked, backfill.members if backfill else None)
+    booked, named = ledger.promised(terms.kind, state), names_devices(state, terms.kind)
+    placed, suited = place(terms, roll, booked, backfill.members if backfill else None, named=named)
     if placed is None:
         if suited:
             raise Oversubscribed("no node has room for the lease over its whole interval", lease=terms.lease)
@@ -125,11 +124,14 @@ def _open(
         terms.share,
         terms.start_ms,
         terms.end_ms,
-        project.work_class,
+        project.work_class if terms.kind == "gpu" or not placed.devices else terms.kind,
         units_text(charge),
         _linked(project, placed.node, context),
         backfill.backfill if backfill else None,
         terms.renews,
+        None,
+        placed.whole if terms.kind != "gpu" and placed.devices else UNSET,
+        terms.content or UNSET,
     )
 
 
@@ -141,10 +143,26 @@ def _check_form(terms: LeaseTerms) -> None:
             raise InvalidField(f"a lease spans 1 to {MAX_DEVICES} devices", field="devices", lease=terms.lease)
         if terms.share > WHOLE_DEVICE:
             raise Oversubscribed("a share is at most the whole device", lease=terms.lease, share=terms.share)
-    elif terms.kind != "cpu" or terms.devices or terms.models:
-        raise InvalidField("a lease is of gpu devices, or of milli-cores without devices", field="kind")
+    elif terms.devices or terms.models:
+        raise InvalidField("only leases of GPUs name how many devices and of which models", field="devices")
+    elif terms.share > MAX_LEVEL:
+        raise InvalidField(f"a share is at most {MAX_LEVEL}", field="share", lease=terms.lease)
     if terms.share < 1:
         raise InvalidField("a share is at least 1", field="share", lease=terms.lease)
+    _check_content(terms)
+
+
+def _check_content(terms: LeaseTerms) -> None:
+    """Refuse storage of nothing in particular: what is held has to be provable from the lease alone."""
+    content = terms.content
+    if (content is None) == (terms.kind == "storage"):
+        raise InvalidField("a lease of storage names its content, and no other does", field="content")
+    if content is None:
+        return
+    if not _ROOT.match(content.root):
+        raise InvalidField("a root is 64 hex digits", field="content", lease=terms.lease)
+    if content.bytes < 1 or terms.share != -(-content.bytes // BYTES_PER_MB):
+        raise InvalidField("a share of storage is its content's MB, rounded up", field="share", lease=terms.lease)
 
 
 def _backfill(terms: LeaseTerms, state: Metering, now_ms: int) -> Backfill | None:
@@ -180,17 +198,12 @@ def _check_times(terms: LeaseTerms, backfill: Backfill | None, state: Metering, 
 
 def _charge(terms: LeaseTerms, placed: Placed, project: Project, state: Metering, ledger: _Ledger) -> int:
     """Return what the quota pays, rounded up, and take it. A device never costs less than at the floor of PF."""
-    work = terms.share * (terms.end_ms - terms.start_ms)
-    if terms.kind == "cpu":
-        charge = -(-work // CPU_CHARGE)
-        left = ledger.cpu_left
-        ledger.cpu_left -= charge
-    else:
-        kind, at_ms = project.work_class, terms.start_ms
-        factors = sum(max(FLOOR, factor_of(state, name, model, kind, at_ms)) for name, model in placed.devices)
-        charge = -(-work * factors // GPU_CHARGE)
-        left = ledger.gpu_left
-        ledger.gpu_left -= charge
+    work, kind = terms.share * (terms.end_ms - terms.start_ms), terms.kind
+    if kind == "gpu":
+        of, at_ms = project.work_class, terms.start_ms
+        work *= sum(max(FLOOR, factor_of(state, name, model, of, at_ms)) for name, model in placed.devices)
+    charge, left = -(-work // CHARGES[kind]), ledger.left.get(kind, 0)
+    ledger.left[kind] = left - charge
     if charge > left:
         raise QuotaExhausted(
             "the project's quota does not cover the lease", lease=terms.lease, needed=str(charge), left=str(left)

@@ -20,7 +20,7 @@ from services.metering.commands import RecordReadings
 from services.metering.energy import energy_rejected
 from services.metering.errors import NoReadingStands, NotThisNode, UnknownNode
 from services.metering.folding import Onto, fold_batch, recorded
-from services.metering.placement import WHOLE_DEVICE
+from services.metering.kinds import is_metered, most_level
 from services.metering.spools import answer_of, judge_part
 from services.metering.state import LatePart, LeaseState, Metering
 
@@ -161,15 +161,12 @@ def _limits(
     name = lease.fact.backfill
     backfill = state.backfills.get(name) if name is not None else None
     open_name = name if backfill is not None and backfill.is_open else None
-    most = lease.fact.share if lease.fact.kind == "cpu" else WHOLE_DEVICE
-    return _Limits(lease.fact.start_ms, lease.end_ms, context.time_ms, open_name, most)
+    return _Limits(lease.fact.start_ms, lease.end_ms, context.time_ms, open_name, most_level(lease.fact))
 
 
 def _is_leased(device: str, kind: DeviceKind, lease: LeaseState) -> bool:
-    """Tell whether a lease is of a device; one of milli-cores names none and is of the node's processors."""
-    if lease.fact.kind == "cpu":
-        return kind == "cpu"
-    return any(leased.device == device for leased in lease.fact.devices)
+    """Tell whether a lease is of a device; one that holds cores only names none and is of the node's processors."""
+    return is_metered(lease, device) if lease.fact.devices else kind == "cpu"
 
 
 def _all_in_order(runs: Sequence[Reading], pairs: _Pairs) -> bool:

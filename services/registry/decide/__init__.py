@@ -16,7 +16,7 @@ from services.registry.decide.profiles import erase_subject, seal_profile
 from services.registry.decide.registration import register_node
 from services.registry.decide.statements import label_node, state_window
 from services.registry.decide.tables import adopt_performance_table
-from services.registry.decide.wallets import link_wallet, rotate_wallet, unlink_wallet
+from services.registry.decide.wallets import link_key, link_wallet, rotate_wallet, unlink_wallet
 from services.registry.state import Directory
 
 DECIDE: Final[Mapping[type[Command], Callable[[Any, Directory, Context], Decision]]] = {
@@ -25,6 +25,7 @@ DECIDE: Final[Mapping[type[Command], Callable[[Any, Directory, Context], Decisio
     commands.GrantRole: grant_role,
     commands.RevokeRole: revoke_role,
     commands.RotateKey: rotate_key,
+    commands.LinkKey: link_key,
     commands.LinkWallet: link_wallet,
     commands.RotateWallet: rotate_wallet,
     commands.UnlinkWallet: unlink_wallet,

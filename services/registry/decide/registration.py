@@ -6,8 +6,10 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+import msgspec
+
 from events.genesis import Community
-from events.registry import Device, NodeActivated, NodeRegistered, NodeSuspended
+from events.registry import Device, Embodied, NodeActivated, NodeRegistered, NodeSuspended
 from events.registry_terms import DeviceKind
 from events.values import INT64_MAX, is_reference, node_id
 from services.kernel.decider import Context, Decision, Emit
@@ -26,6 +28,8 @@ SECURITY_BASELINE: Final = 1
 _ZONE: Final = re.compile(r"[A-Z]{2}(?:-[A-Z0-9]{1,8}){0,3}\Z")
 _PUE_MILLI: Final = range(1_000, 10_001)
 _WHOLE_GPU_MILLI: Final = 1_000
+_GRAMS: Final = range(10**9 + 1)
+_LIFETIME_HOURS: Final = range(8_760, 876_001)
 
 
 def register_node(command: RegisterNode, state: Directory, context: Context) -> Decision:
@@ -44,6 +48,7 @@ def register_node(command: RegisterNode, state: Directory, context: Context) -> 
     _well_formed(command)
     _zone_known(command.zone, community)
     _distinct(command.devices)
+    _single(command)
     meet_minimums(community.resources, command)
     node = node_id(fresh_key(command.key, state))
     fact = _registered(node, owner, command)
@@ -82,6 +87,16 @@ def _well_formed(command: RegisterNode) -> None:
             raise InvalidField(f"{field} must be a count from 0 on", field=field)
     window_hours(command.window)
     plain_text(command.label, "label")
+    if command.embodied is not None:
+        _embodied_stated(command.embodied)
+
+
+def _embodied_stated(embodied: Embodied) -> None:
+    if embodied.grams_co2e not in _GRAMS:
+        raise InvalidField("grams_co2e must lie in 0..1000000000", field="embodied")
+    if embodied.lifetime_hours not in _LIFETIME_HOURS:
+        raise InvalidField("lifetime_hours must lie in 8760..876000: 1 to 100 years", field="embodied")
+    plain_text(embodied.source, "source", least=1)
 
 
 def _zone_known(zone: str, community: Community) -> None:
@@ -102,6 +117,21 @@ def _distinct(devices: Sequence[Device]) -> None:
         seen.add(device.device)
         plain_text(device.model, "model", least=1)
         _whole(device.kind, device)
+
+
+def _single(command: RegisterNode) -> None:
+    """Refuse a second device of a kind of which a node has one, and one whose capacity is not what the node states."""
+    stated = {
+        "cpu": command.cpu_milli,
+        "storage": command.storage_bytes,
+        "bandwidth": command.bandwidth_bits_per_second,
+    }
+    for kind, amount in stated.items():
+        found = [device for device in command.devices if device.kind == kind]
+        if len(found) > 1:
+            raise DeviceRepeated(f"a node has one device of kind {kind} at most", kind=kind)
+        if found and found[0].capacity != amount:
+            raise InvalidField(f"the device of kind {kind} has the capacity that the node states", field="capacity")
 
 
 def _whole(kind: DeviceKind, device: Device) -> None:
@@ -128,4 +158,5 @@ def _registered(node: str, owner: str, command: RegisterNode) -> NodeRegistered:
         bandwidth_bits_per_second=command.bandwidth_bits_per_second,
         pue_milli=command.pue_milli,
         label=command.label,
+        embodied=command.embodied or msgspec.UNSET,
     )

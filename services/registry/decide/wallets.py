@@ -1,14 +1,24 @@
-"""Wallets that sign for a member. Signatures and possession were checked before the lock."""
+"""Wallets that sign for a member, and a key beside one. Signatures and possession were checked before the lock."""
 
 from __future__ import annotations
 
-from events.registry import WalletLinked, WalletRotated, WalletUnlinked
+from events.registry import KeyLinked, WalletLinked, WalletRotated, WalletUnlinked
 from services.kernel.decider import Context, Decision, Emit
-from services.registry.commands import LinkWallet, RotateWallet, UnlinkWallet
+from services.registry.commands import LinkKey, LinkWallet, RotateWallet, UnlinkWallet
 from services.registry.decide.guards import known_member
-from services.registry.errors import KeyNotLiving, LastKey, WalletLinkedAlready
-from services.registry.keys import fresh_wallet
+from services.registry.errors import KeyLinkedAlready, KeyNotLiving, LastKey, WalletLinkedAlready
+from services.registry.keys import fresh_key, fresh_wallet
 from services.registry.state import Directory
+
+
+def link_key(command: LinkKey, state: Directory, context: Context) -> Decision:
+    """Link a first Ed25519 key beside a wallet. Raises UnknownMember, KeyLinkedAlready, InvalidField, KeyInUse."""
+    member = known_member(state, context.actor)
+    if member.kid != member.wallet:
+        raise KeyLinkedAlready("rotate your key instead", member=member.member, kid=member.kid)
+    fresh_key(command.key, state)
+    fact = KeyLinked(member.member, command.key, command.authorization, command.possession)
+    return Decision((Emit(member.member, fact),), {"member": member.member, "kid": command.key.kid})
 
 
 def link_wallet(command: LinkWallet, state: Directory, context: Context) -> Decision:

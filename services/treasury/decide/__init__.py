@@ -9,6 +9,7 @@ from services.kernel.decider import Command, Context, Decision
 from services.treasury import commands
 from services.treasury.decide.accounts import close_account, open_account, open_member_account
 from services.treasury.decide.genesis import adopt_genesis
+from services.treasury.decide.holdback import forfeit_holdback, release_holdback
 from services.treasury.decide.late import pay_late_usage, release_late_reserve
 from services.treasury.decide.scores import note_epoch_scores
 from services.treasury.decide.settlement import settle_epoch
@@ -26,4 +27,6 @@ DECIDE: Final[Mapping[type[Command], Callable[[Any, Book, Context], Decision]]] 
     commands.SettleEpoch: settle_epoch,
     commands.PayLateUsage: pay_late_usage,
     commands.ReleaseLateReserve: release_late_reserve,
+    commands.ReleaseHoldback: release_holdback,
+    commands.ForfeitHoldback: forfeit_holdback,
 }

@@ -46,11 +46,19 @@ def adopt_genesis(command: AdoptGenesis, state: Book, _context: Context) -> Deci
 
 def _asset(community: Community) -> Fact:
     currency, rules = community.currency, community.metering
-    for amount in (currency.cap, currency.emission_per_epoch, rules.rate_cap_per_rgpu_hour):
+    pools = rules.sub_pools or ()
+    caps = (rules.rate_cap_per_rgpu_hour, *(pool.rate_cap for pool in pools))
+    for amount in (currency.cap, currency.emission_per_epoch, *caps):
         if parse_units(amount) < 0:
             raise DistributionInconsistent("cap, emission and rate cap are not below zero", amount=amount)
     if parse_units(currency.initial_supply) > parse_units(currency.cap):
         raise DistributionInconsistent("the initial supply is above the cap")
+    if pools and (sum(pool.share_ppm for pool in pools) != PPM or any(pool.share_ppm < 0 for pool in pools)):
+        raise DistributionInconsistent("the shares of the sub-pools do not sum to exactly 100 %")
+    if len({pool.kind for pool in pools}) != len(pools):
+        raise DistributionInconsistent("two sub-pools are of one kind")
+    if not 0 <= (rules.holdback_ppm or 0) <= PPM:
+        raise DistributionInconsistent("the holdback is a part of a reward, 0 to 1,000,000 ppm")
     return AssetDefined(
         currency.symbol,
         currency.decimals,
@@ -59,6 +67,8 @@ def _asset(community: Community) -> Fact:
         rules.late_reserve_ppm,
         rules.late_reserve_days,
         rules.rate_cap_per_rgpu_hour,
+        rules.sub_pools,
+        rules.holdback_ppm,
     )
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
+import msgspec
 from immutables import Map
 
 from events.envelope import Fact
@@ -16,13 +17,14 @@ from events.treasury import (
     ScoredNode,
 )
 from services.kernel.decider import Context, Decision, Emit
-from services.treasury import names
+from services.treasury import holdback, names
 from services.treasury.commands import PayLateUsage, ReleaseLateReserve
-from services.treasury.decide.reading import the_asset
-from services.treasury.decide.scores import complete_scores, score_of
-from services.treasury.decide.settlement import Payout, open_owners
-from services.treasury.decide.transactions import MAX_POSTINGS
-from services.treasury.errors import EpochNotSettled, ReserveAlreadyReleased, ReserveNotDue, ScoresAlreadyNoted
+from services.treasury.decide.holdback import closed_holdback
+from services.treasury.decide.payouts import Opened, Payout, openings, pages, payouts_of
+from services.treasury.decide.reading import the_asset, the_settlement
+from services.treasury.decide.scores import complete_scores, count_pages, score_of
+from services.treasury.decide.settlement import told
+from services.treasury.errors import ReserveAlreadyReleased, ReserveNotDue, ScoresAlreadyNoted
 from services.treasury.late_basis import LateBasis, ScorePage, with_page
 from services.treasury.shares import late_pay
 from services.treasury.state import Book, Settlement
@@ -34,7 +36,8 @@ def pay_late_usage(command: PayLateUsage, state: Book, _context: Context) -> Dec
     Raises BookNotDefined, EpochNotSettled, ScoresAlreadyNoted, ScoresIncomplete.
     """
     stream = names.book(the_asset(state).symbol)
-    settlement, epoch = _settlement(command.epoch, state), command.epoch
+    epoch, kind = command.epoch, command.kind
+    settlement = the_settlement(state, epoch, kind)
     if settlement.late is None:
         return Decision((), {"epoch": epoch, "paid": "0"})
     fact = _noted(command, settlement.late)
@@ -42,11 +45,14 @@ def pay_late_usage(command: PayLateUsage, state: Book, _context: Context) -> Dec
     basis = with_page(settlement.late, fact.scored_in, fact.page, fact.pages, page)
     payouts: list[Payout] = []
     if command.scored_in in basis.counted:
-        pages = settlement.late.noted.get(command.scored_in, Map()).set(command.page, page)
-        scores = complete_scores(epoch, pages, command.pages, command.total_micro_rgpu_hours)
-        payouts = _payouts(scores, settlement, basis, state.balances[names.late_reserve(epoch)])
-    facts: list[Fact] = [fact, *open_owners((payout.account for payout in payouts), state)]
-    facts += [_paid(command, payouts[at : at + MAX_POSTINGS]) for at in range(0, len(payouts), MAX_POSTINGS)]
+        noted = settlement.late.noted.get(command.scored_in, Map()).set(command.page, page)
+        count_pages(epoch, len(noted), command.pages)
+        scores = complete_scores(epoch, noted, command.total_micro_rgpu_hours)
+        earned = _earned(scores, settlement, basis, state.balances[names.late_reserve(epoch, kind)])
+        holds = holdback.held_again(state.epochs.held.get(epoch, Map()), kind, command.held_again)
+        payouts = payouts_of(earned, holds, kind, settlement.holdback_ppm)
+    facts: list[Fact] = [fact, *openings(payouts, Opened(state.accounts), epoch, settlement.holdback_ppm)]
+    facts += _paid(command, payouts, settlement.holdback_ppm)
     answer = {"epoch": epoch, "paid": str(sum(payout.amount for payout in payouts))}
     return Decision([Emit(stream, fact) for fact in facts], answer)
 
@@ -63,24 +69,26 @@ def _noted(command: PayLateUsage, basis: LateBasis) -> LateScoresNoted:
     for node in command.scores:
         score_of(node)
     named = command.page, command.pages, command.late_fact, command.scores
-    return LateScoresNoted(command.epoch, command.scored_in, *named)
+    again = command.held_again or msgspec.UNSET
+    return LateScoresNoted(command.epoch, command.scored_in, *named, told(command.kind), again)
 
 
-def _payouts(
+def _earned(
     scores: Sequence[tuple[ScoredNode, int]], settlement: Settlement, basis: LateBasis, reserve: int
-) -> list[Payout]:
+) -> list[tuple[str, str, int]]:
     """Divide a late reserve: the final rate at most, and for each owner what being in time would have paid."""
     rate = settlement.rate_numerator, settlement.rate_denominator
     rooms = {node.owner: basis.room(node.owner) for node, _ in scores}
     parts = late_pay([(node.owner, score) for node, score in scores], rate, rooms, reserve)
-    return [Payout(node.node, node.owner, part) for (node, _), part in zip(scores, parts, strict=True) if part]
+    return [(node.node, node.owner, part) for (node, _), part in zip(scores, parts, strict=True)]
 
 
-def _paid(command: PayLateUsage, payouts: Sequence[Payout]) -> LateRewardsPaid:
-    source = names.late_reserve(command.epoch)
-    postings = tuple(Posting(source, payout.account, str(payout.amount)) for payout in payouts)
-    nodes = tuple(payout.node for payout in payouts)
-    return LateRewardsPaid(command.epoch, command.late_fact, nodes, postings, command.gate)
+def _paid(command: PayLateUsage, payouts: Sequence[Payout], holdback_ppm: int) -> Iterator[LateRewardsPaid]:
+    epoch, kind = command.epoch, command.kind
+    for page in pages(payouts, names.late_reserve(epoch, kind), epoch, holdback_ppm):
+        held = page.held if holdback_ppm else msgspec.UNSET
+        rest = told(kind), held, page.forfeited or msgspec.UNSET
+        yield LateRewardsPaid(epoch, command.late_fact, page.nodes, page.postings, command.gate, *rest)
 
 
 def release_late_reserve(command: ReleaseLateReserve, state: Book, context: Context) -> Decision:
@@ -88,21 +96,19 @@ def release_late_reserve(command: ReleaseLateReserve, state: Book, context: Cont
 
     Raises BookNotDefined, EpochNotSettled, ReserveAlreadyReleased, ReserveNotDue, ScoresAlreadyNoted.
     """
-    stream = names.book(the_asset(state).symbol)
-    settlement = _settlement(command.epoch, state)
+    stream, epoch, kind = names.book(the_asset(state).symbol), command.epoch, command.kind
+    settlement = the_settlement(state, epoch, kind)
     if settlement.released:
-        raise ReserveAlreadyReleased(command.epoch)
+        raise ReserveAlreadyReleased(epoch)
     if context.time_ms < settlement.release_ms:
-        raise ReserveNotDue(command.epoch)
-    source = names.late_reserve(command.epoch)
+        raise ReserveNotDue(epoch)
+    source = names.late_reserve(epoch, kind)
     left = state.balances[source]
     postings = (Posting(source, names.EMISSION_RESERVE, str(left)),) if left else ()
-    facts = (LateReserveReleased(command.epoch, postings), AccountClosed(source))
-    return Decision([Emit(stream, fact) for fact in facts], {"epoch": command.epoch, "released": str(left)})
-
-
-def _settlement(epoch: int, state: Book) -> Settlement:
-    settlement = state.epochs.settled.get(epoch)
-    if settlement is None:
-        raise EpochNotSettled(epoch)
-    return settlement
+    holds = state.epochs.held.get(epoch, Map())
+    facts = (
+        LateReserveReleased(epoch, postings, told(kind)),
+        AccountClosed(source),
+        *closed_holdback(state, epoch, holds, kind),
+    )
+    return Decision([Emit(stream, fact) for fact in facts], {"epoch": epoch, "released": str(left)})

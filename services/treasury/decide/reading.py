@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from events.registry_terms import DeviceKind
 from services.kernel.decider import Context
 from services.treasury import names
-from services.treasury.errors import AccountIsClosed, BookNotDefined, UnknownAccount
+from services.treasury.errors import AccountIsClosed, BookNotDefined, EpochNotSettled, UnknownAccount
 from services.treasury.shares import vested
-from services.treasury.state import Account, Asset, Book
+from services.treasury.state import Account, Asset, Book, Settlement
 
 
 def the_asset(state: Book) -> Asset:
@@ -33,6 +34,14 @@ def the_account(state: Book, name: str) -> Account:
     if account.closed:
         raise AccountIsClosed(name)
     return account
+
+
+def the_settlement(state: Book, epoch: int, kind: DeviceKind) -> Settlement:
+    """Return how an epoch of a kind was settled; raises EpochNotSettled."""
+    settlement = state.epochs.settled.get((epoch, kind))
+    if settlement is None:
+        raise EpochNotSettled(epoch)
+    return settlement
 
 
 def locked(account: Account, time_ms: int) -> int:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from immutables import Map
+import msgspec
 
+from events.registry_terms import KINDS
 from events.treasury import EpochScoresNoted, ScoredNode
 from events.values import ValueRefused, parse_units
 from services.kernel.decider import Context, Decision, Emit
@@ -17,16 +18,18 @@ from services.treasury.state import Book
 
 
 def note_epoch_scores(command: NoteEpochScores, state: Book, context: Context) -> Decision:
-    """Keep a page. Raises ScoresAlreadyNoted, and ScoresIncomplete for a page whose scores do not parse."""
-    pages = state.epochs.noted.get(command.epoch, Map())
-    if command.epoch in state.epochs.settled or command.page in pages:
-        raise ScoresAlreadyNoted(
-            f"page {command.page} of epoch {command.epoch} was noted", epoch=command.epoch, page=command.page
-        )
+    """Keep a page. Raises ScoresAlreadyNoted, and ScoresIncomplete for scores that do not parse or have no sub-pool."""
+    stream, epoch, kind = the_stream(state, context), command.epoch, command.kind
+    noted = any(command.page in state.epochs.noted.get((epoch, one), ()) for one in KINDS)
+    if noted or (epoch, "gpu") in state.epochs.settled:
+        raise ScoresAlreadyNoted(f"page {command.page} of epoch {epoch} was noted", epoch=epoch, page=command.page)
+    if kind != "gpu" and (state.asset is None or all(pool.kind != kind for pool in state.asset.sub_pools)):
+        raise ScoresIncomplete(f"there is no sub-pool of {kind}", epoch=epoch, page=command.page)
     for node in command.scores:
         score_of(node)
-    fact = EpochScoresNoted(command.epoch, command.page, command.page_fact, command.scores)
-    return Decision((Emit(the_stream(state, context), fact),), {"epoch": command.epoch, "page": command.page})
+    told = msgspec.UNSET if kind == "gpu" else kind
+    fact = EpochScoresNoted(epoch, command.page, command.page_fact, command.scores, told)
+    return Decision((Emit(stream, fact),), {"epoch": epoch, "page": command.page})
 
 
 def score_of(node: ScoredNode) -> int:
@@ -40,18 +43,20 @@ def score_of(node: ScoredNode) -> int:
     return score
 
 
-def complete_scores(
-    epoch: int, pages: Mapping[int, ScorePage], named: int, micro_rgpu_hours: str
-) -> list[tuple[ScoredNode, int]]:
-    """Return all nodes of noted pages with a score above 0, in node order.
-
-    Raises ScoresIncomplete unless exactly the `named` pages were noted, no node stands in them twice and their scores
-    sum to the total that metering's fact states: nothing is paid on a part of an epoch.
-    """
-    if len(pages) != named:
+def count_pages(epoch: int, noted: int, named: int) -> None:
+    """Raise ScoresIncomplete unless exactly the pages that metering names were noted."""
+    if noted != named:
         raise ScoresIncomplete(
-            f"epoch {epoch} has {named} pages, {len(pages)} were noted", epoch=epoch, pages=named, noted=len(pages)
+            f"epoch {epoch} has {named} pages, {noted} were noted", epoch=epoch, pages=named, noted=noted
         )
+
+
+def complete_scores(epoch: int, pages: Mapping[int, ScorePage], micro_rgpu_hours: str) -> list[tuple[ScoredNode, int]]:
+    """Return all nodes of a kind's noted pages with a score above 0, in node order.
+
+    Raises ScoresIncomplete unless no node stands in them twice and their scores sum to the total that metering's fact
+    states: nothing is paid on a part of an epoch.
+    """
     nodes = sorted((node.node, node, score_of(node)) for page in pages.values() for node in page.scores)
     if len({name for name, _, _ in nodes}) != len(nodes):
         raise ScoresIncomplete(f"a node stands twice in the pages of epoch {epoch}", epoch=epoch)
