@@ -34,6 +34,9 @@ UNFINISHED: Final = "restore.unfinished"
 MASTER: Final = "master."
 """How master keys of sealed personal data begin: in no backup, for they must end when someone is erased."""
 
+KEYSTORE_BACKUPS: Final = "keystore-*.json"
+"""Files with the keys of sealed personal data: in no backup either, wherever in the home they were exported to."""
+
 PASSWORD: Final = "postgres.password"  # noqa: S105 - a file's name
 """The embedded database's own password, which a new database makes anew."""
 
@@ -120,6 +123,7 @@ def kept_files(home: Path) -> Iterator[Path]:
         for path in found:
             passing = path.name.endswith((".part", ".new")) or path.name == PASSWORD
             passing = passing or (path.parent.name == KEYS and path.name.startswith(MASTER))
+            passing = passing or path.match(KEYSTORE_BACKUPS)
             if path.is_file() and not path.is_symlink() and not passing:
                 yield path
 

@@ -11,16 +11,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 
 from events.sealing import KEY_BYTES
 from events.values import DAY_MS
-from infra.home import KEYS, private_folder, replace_file
+from infra.home import KEYS, KEYSTORE_BACKUPS, private_folder, replace_file
 from infra.keys import KeyFileRefused
 from infra.master_keys import shred
 from services.kernel.subject_keys import SubjectKeys
@@ -31,7 +31,6 @@ FOLDERS: Final = "keystore-backups.list"
 """The file beside the keys that names the folders exported to."""
 
 EVERY_SECONDS: Final = 3_600.0
-_NAME: Final = "keystore-*.json"
 _LOG: Final = logging.getLogger(__name__)
 
 
@@ -40,8 +39,8 @@ class KeystoreBackup(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     format: int
     made_ms: int
-    ends_ms: int
-    keys: Mapping[str, str]
+    ends_ms: Annotated[int, msgspec.Meta(ge=0, lt=2**47)]
+    keys: Mapping[str, Annotated[str, msgspec.Meta(pattern=f"^[0-9a-f]{{{2 * KEY_BYTES}}}$")]]
 
 
 async def export_keystore(keys: SubjectKeys, folder: Path, now_ms: int) -> Path:
@@ -54,21 +53,26 @@ async def export_keystore(keys: SubjectKeys, folder: Path, now_ms: int) -> Path:
     return path
 
 
-async def import_keystore(keys: SubjectKeys, path: Path, erased: Mapping[str, int], now_ms: int) -> int:
-    """Take missing keys back and return how many; never an erased member's. Raises KeyFileRefused, StoreUnavailable."""
+async def import_keystore(
+    keys: SubjectKeys, path: Path, members: Container[str], erased: Container[str], now_ms: int
+) -> int:
+    """Take missing keys of `members` back and return how many; never an erased one's.
+
+    Others' keys are left out: nobody here could ever erase them. Raises KeyFileRefused, StoreUnavailable.
+    """
     found = _read(path)
     if found.ends_ms <= now_ms:
         raise KeyFileRefused(f"{path} ended {_day(found.ends_ms)}: someone in it may have been erased since")
-    wanted = {subject: bytes.fromhex(key) for subject, key in found.keys.items() if subject not in erased}
-    if any(len(key) != KEY_BYTES for key in wanted.values()):
-        raise KeyFileRefused(f"{path} holds a key that is none: take another backup")
-    return await keys.restore(wanted)
+    ours = {subject: bytes.fromhex(key) for subject, key in found.keys.items() if subject in members}
+    if found.keys and not ours:
+        raise KeyFileRefused(f"{path} is of another community: no key in it is of a member here")
+    return await keys.restore({subject: key for subject, key in ours.items() if subject not in erased})
 
 
 def ended_keystore_backups(folder: Path, now_ms: int) -> tuple[list[Path], list[KeyFileRefused]]:
     """Return the backups in `folder` that have ended, and why others cannot be judged."""
     ended, unread = [], []
-    for path in sorted(folder.glob(_NAME)):
+    for path in sorted(folder.glob(KEYSTORE_BACKUPS)):
         try:
             if _read(path).ends_ms <= now_ms:
                 ended.append(path)
@@ -90,9 +94,9 @@ def expire_keystore_backups(folder: Path, now_ms: int) -> list[Path]:
     return ended
 
 
-def remember_folder(home: Path, folder: Path) -> None:
-    """Let the home know that backups of its key store lie in `folder`. Raises OSError."""
-    known = {*remembered_folders(home), folder.resolve()}
+def remember_folder(home: Path, *folders: Path) -> None:
+    """Let the home know that backups of its key store lie in these folders. Raises OSError."""
+    known = {*remembered_folders(home), *(folder.resolve() for folder in folders)}
     private_folder(home, KEYS)
     replace_file(home / KEYS / FOLDERS, msgspec.json.encode(sorted(str(each) for each in known)))
 

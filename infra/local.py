@@ -151,7 +151,8 @@ def local_url(settings: Settings) -> str:
 async def ready(url: str) -> bool:
     """Tell whether an edge at `url` is ready to serve."""
     try:
-        async with httpx.AsyncClient(timeout=2.0) as client:
+        # A proxy in the environment is for the world outside, not for this machine.
+        async with httpx.AsyncClient(timeout=2.0, trust_env=False) as client:
             return (await client.get(f"{url}/health/ready")).status_code == httpx.codes.OK
     except httpx.HTTPError:
         return False

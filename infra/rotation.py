@@ -6,7 +6,8 @@ the old key signs; the file follows. A rotation that was cut off between the two
 
 from __future__ import annotations
 
-from contextlib import AsyncExitStack
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, contextmanager
 from typing import Final
 
 from infra.api import HttpApi
@@ -15,6 +16,7 @@ from infra.key_ring import KeyRing
 from infra.keys import KeyFileRefused, SigningKey, derive_key
 from infra.local import Say, database, local_url, processes, ready
 from infra.platform import CHILDREN, open_platform, wall_clock_ms
+from infra.postgres.place import HomeLock, Place
 from infra.settings import Settings
 from services.kernel.directory import Directory
 from services.registry.keys import possession_payload
@@ -27,13 +29,28 @@ WHY_NOT: Final = {
 
 
 async def rotate_acknowledgements(settings: Settings) -> SigningKey:
-    """Give this instance a new signing key; the old public one stays published. Raises KeyFileRefused."""
+    """Give this instance a new signing key; the old public one stays published. Raises KeyFileRefused, HomeInUse."""
     if await ready(local_url(settings)):
         raise KeyFileRefused("this instance is running and signs with its key: stop it, rotate, start it again")
-    with maintenance(settings.home):
+    with maintenance(settings.home), _nothing_up(settings):
         ring = KeyRing(settings.home)
         ring.draft("acknowledgements")
         return ring.adopt("acknowledgements", wall_clock_ms())
+
+
+@contextmanager
+def _nothing_up(settings: Settings) -> Iterator[None]:
+    """Hold the embedded database, which `commons up` needs, whatever address it serves at. Raises HomeInUse."""
+    if not settings.embedded:
+        yield
+        return
+    place = Place(settings.home)
+    place.make_directories()
+    lock = HomeLock(place)
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 async def rotate_operator(settings: Settings, say: Say) -> SigningKey:

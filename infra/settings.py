@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 PREFIX: Final = "COMMONS_"
 TEST_PREFIX: Final = "COMMONS_TEST_"
@@ -72,6 +72,8 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
         if name.startswith(TEST_PREFIX):
             continue
         if name in secrets:
+            if secrets[name] in given:
+                raise SettingRefused(f"{secrets[name]} and {name} are both set: which one counts? Unset one of them")
             values[secrets[name]] = _file(name, value)
         elif name in values:
             values[name] = value
@@ -85,7 +87,7 @@ def _parsed(values: Mapping[str, str], given: Mapping[str, str]) -> Settings:
     bus, database, level = values["COMMONS_BUS"], values["COMMONS_DATABASE"], values["COMMONS_LOG_LEVEL"].lower()
     if bus != "tail:":
         raise SettingRefused(f"COMMONS_BUS={bus}: only tail: is there in this version")
-    if database != "embedded:" and urlsplit(database).scheme not in {"postgresql", "postgres"}:
+    if database != "embedded:" and parts_of("COMMONS_DATABASE", database).scheme not in {"postgresql", "postgres"}:
         raise SettingRefused("COMMONS_DATABASE must be embedded: or postgresql://user@host/database")
     if not _ports_are_numbers(database):
         raise SettingRefused("COMMONS_DATABASE names a port that is no number from 1 to 65535")
@@ -95,9 +97,18 @@ def _parsed(values: Mapping[str, str], given: Mapping[str, str]) -> Settings:
     if form not in {"auto", "text", "json"}:
         raise SettingRefused(f"COMMONS_LOG_FORMAT={form} must be auto, text or json")
     url = given.get("COMMONS_PUBLIC_URL") or f"http://{host}:{port}"
-    if urlsplit(url).scheme not in {"http", "https"} or not urlsplit(url).netloc:
+    address = parts_of("COMMONS_PUBLIC_URL", url)
+    if address.scheme not in {"http", "https"} or not address.netloc:
         raise SettingRefused(f"COMMONS_PUBLIC_URL={url} must be an http or https URL")
     return Settings(Path(values["COMMONS_HOME"]).resolve(), host, port, url.rstrip("/"), database, bus, level, form)
+
+
+def parts_of(name: str, url: str) -> SplitResult:
+    """Return an address in its parts. Raises SettingRefused without telling it: a password may be in it."""
+    try:
+        return urlsplit(url)
+    except ValueError as error:
+        raise SettingRefused(f"{name} is no address: {error}") from None
 
 
 def _ports_are_numbers(url: str) -> bool:
@@ -118,6 +129,8 @@ def _file(name: str, path: str) -> str:
         return Path(path).read_text(encoding="utf-8").strip()
     except OSError as error:
         raise SettingRefused(f"{name}={path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError:
+        raise SettingRefused(f"{name}={path} holds no text") from None
 
 
 def _nearest(name: str, known: list[str]) -> str:

@@ -22,7 +22,10 @@ HOUR_MS = 3_600_000
 
 @dataclass
 class AgentServer:
-    """What it was told. `away`: 503 to all; `lose_answers`: records and answers nothing; `ahead_ms`: its clock."""
+    """What it was told. `away`: 503 to all; `lose_answers`: records and answers nothing; `ahead_ms`: its clock.
+
+    `instead` is a status and a text that something between answers to everything.
+    """
 
     clock: Clock
     node: str
@@ -38,6 +41,7 @@ class AgentServer:
     away: bool = False
     lose_answers: int = 0
     ahead_ms: int = 0
+    instead: tuple[int, str] | None = None
 
     def __post_init__(self) -> None:
         outer = self
@@ -50,7 +54,7 @@ class AgentServer:
 
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-                if outer.away:
+                if outer.away or outer.instead:
                     return self._answer(503, {})
                 status, answer = outer.take(self.path, body)
                 if outer.lose_answers:
@@ -63,6 +67,8 @@ class AgentServer:
             def _answer(self, status: int, answer: Any) -> None:
                 status = 503 if outer.away else status
                 raw = json.dumps(answer).encode()
+                if outer.instead is not None:
+                    status, raw = outer.instead[0], outer.instead[1].encode()
                 self.send_response_only(status)
                 self.send_header("date", formatdate((outer.clock.now_ms() + outer.ahead_ms) / 1_000, usegmt=True))
                 self.send_header("content-type", "application/json")

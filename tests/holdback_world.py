@@ -19,7 +19,7 @@ from events.metering import (
     LateUsageScored,
     NodeScore,
 )
-from events.registry_terms import DeviceKind
+from events.registry_terms import DeviceKind, WorkClass
 from events.values import identifier
 from services.kernel.decider import Emit
 from services.metering.commands import DisputeUsage, EndDispute
@@ -73,7 +73,9 @@ class Epochs:
         self.give(f"epoch/{self.first + epoch}", late)
         return self
 
-    def challenge(self, name: str, epoch: int, number: int = 0, *, passed: bool = True) -> Epochs:
+    def challenge(
+        self, name: str, epoch: int, number: int = 0, *, passed: bool = True, work: WorkClass = "infer"
+    ) -> Epochs:
         """Record a challenge of a node's device that ended in the middle of an epoch."""
         self.count += 1
         end = self.start(epoch) + HOUR // 2
@@ -81,7 +83,7 @@ class Epochs:
             identifier("holdback.challenge", str(self.count)),
             device(name, number),
             "T4",
-            "infer",
+            work,
             "resnet50-offline",
             "00" * 16,
             "11" * 32,

@@ -180,10 +180,10 @@ def metering_bound(trials: Sequence[tuple[int, bool, Fraction]], now_day: int) -
     """The lower bound (ppm) of trials `(day, success, weight)`, straight from the formula in 100 digits."""
     getcontext().prec = 100
     known = [trial for trial in trials if trial[0] <= now_day]
-    newest = max((day for day, _, _ in known), default=now_day)
+    newest = max((day for day, success, _ in known if success), default=0)
     alpha = beta = Decimal(1)
     for day, success, weight in known:
-        age = (now_day if success else newest) - day
+        age = now_day - day if success else max(0, newest - day)
         published = (Decimal("0.5") ** (Decimal(age % 14) / 14)).quantize(Decimal("1e-18"))
         value = published / 2 ** (age // 14) * weight.numerator / weight.denominator
         alpha, beta = (alpha + value, beta) if success else (alpha, beta + value)
@@ -203,71 +203,49 @@ def metering_score(parts: Iterable[tuple[int, int, int]]) -> int:
 
 
 class HoldbackModel:
-    """What is held back, as plainly as the rules say it: every hold and every challenge in one list each."""
+    """What is held back, as plainly as the rules say it: every challenge in one list, and all worked out from it."""
 
     def __init__(self) -> None:
-        self.holds: dict[tuple[int, str, str], dict[str, bool]] = {}
-        """(epoch, kind, node) to its devices, and whether a challenge served each."""
+        self.devices: dict[tuple[int, str, str], set[str]] = {}
+        """(epoch, kind, node) to the devices that earned there."""
         self.state: dict[tuple[int, str, str], str] = {}
-        self.challenges: list[tuple[str, int, bool]] = []
-        """(device, newest epoch it may speak for, passed), those that found nothing held."""
-        self.failures: list[tuple[str, int]] = []
+        self.passes: list[tuple[str, int]] = []
+        """(device, epoch in which it ended)."""
+        self.failures: list[tuple[int, str, str]] = []
         self.disputes: list[dict[str, object]] = []
 
-    def score(self, key: tuple[int, str, str], devices: Iterable[str], *, late: bool) -> None:
-        known = self.holds.setdefault(key, {})
-        new = [device for device in sorted(devices) if device not in known]
-        if self.state.get(key) == "forfeited" or not new:
-            return
-        self.state.setdefault(key, "held")
-        if self.state[key] == "released":
-            self.state[key] = "held"  # the release did not cover these
-        for device in new:
-            known[device] = False
-            waits = [one for one in self.challenges if one[0] == device and one[1] >= key[0]]
-            failed = [one for one in sorted(waits) if not one[2]]
-            passed = [one for one in sorted(waits) if one[2]]
-            if failed:
-                self.challenges.remove(failed[0])
-                self.state[key] = "lost"
-            elif late and any(of == device and through >= key[0] for of, through in self.failures):
-                self.state[key] = "lost"
-            elif passed:
-                self.challenges.remove(passed[0])
-                known[device] = True
-        if any(one["ruling"] == "upheld" and self._names(one, key) for one in self.disputes):
-            self.state[key] = "lost"
+    def score(self, key: tuple[int, str, str], devices: Iterable[str]) -> None:
+        known = self.devices.setdefault(key, set())
+        if self.state.get(key) != "forfeited" and not known.issuperset(devices):
+            known.update(devices)
+            self.state[key] = "held"  # also where it was released: the release did not cover these
 
-    def challenge(self, device: str, through: int, *, passed: bool) -> None:
-        if not passed:
-            self.failures.append((device, through))
-        for key in sorted(key for key, devices in self.holds.items() if device in devices and key[0] <= through):
-            if self.state[key] == "held" and not passed:
-                self.state[key] = "lost"
-                return
-            if self.state[key] == "held" and not self.holds[key][device]:
-                self.holds[key][device] = True
-                return
-        self.challenges.append((device, through, passed))
+    def challenge(self, device: str, key: tuple[int, str, str], *, passed: bool) -> None:
+        if passed:
+            self.passes.append((device, key[0]))
+        else:
+            self.failures.append(key)
 
-    @staticmethod
-    def _names(dispute: dict[str, object], key: tuple[int, str, str]) -> bool:
-        return dispute["node"] == key[2] and dispute["epoch"] == key[0]
+    def slots(self, device: str) -> set[int]:
+        """Every pass in turn takes its own epoch's slot, or the nearest earlier free one."""
+        taken: set[int] = set()
+        for of, epoch in self.passes:
+            if of == device:
+                taken.add(next(slot for slot in range(epoch, -(10**9), -1) if slot not in taken))
+        return taken
 
-    def rule(self, dispute: dict[str, object], ruling: str) -> None:
-        dispute["ruling"] = ruling
-        for key, state in self.state.items():
-            if ruling == "upheld" and state == "held" and self._names(dispute, key):
-                self.state[key] = "lost"
+    def _named(self, key: tuple[int, str, str], ruling: str) -> bool:
+        return any((one["epoch"], one["node"], one["ruling"]) == (key[0], key[2], ruling) for one in self.disputes)
 
     def end(self, next_live: int) -> dict[tuple[int, str, str], str]:
         """Return what ends now, and how."""
         ends = {}
-        for key, state in self.state.items():
-            disputed = any(not one["ruling"] and self._names(one, key) for one in self.disputes)
-            if state == "lost":
+        for key in [key for key, state in self.state.items() if state == "held"]:
+            if key in self.failures or self._named(key, "upheld"):
                 ends[key] = "forfeited"
-            elif state == "held" and all(self.holds[key].values()) and not disputed and key[0] + 7 < next_live:
+            elif key[0] + 7 >= next_live or self._named(key, ""):
+                continue
+            elif all(key[0] in self.slots(device) for device in self.devices[key]):
                 ends[key] = "released"
         self.state |= ends
         return ends

@@ -54,7 +54,9 @@ LONG_FILES: Final = {
 
 FOREIGN_NAMES: Final = {"tests/contract/test_library_recorders.py": "the eventsourcing library named its tests"}
 
-IRREGULAR: Final = {"Begun", "Built", "Drawn", "Held", "Kept", "Lent", "Lost", "Met", "Paid", "Put", "Sent", "Spent", "Withheld"}
+IRREGULAR: Final = frozenset(
+    ["Begun", "Built", "Drawn", "Held", "Kept", "Lent", "Lost", "Met", "Paid", "Put", "Sent", "Spent", "Withheld"]
+)
 
 BANNED: Final = {
     "datetime.datetime.now": "the clock is passed in",

@@ -40,7 +40,8 @@ class Hardware:
         disk = {"device": self.disk_device, "kind": "storage", "model": "disk", "capacity": storage_bytes}
         line = {"device": self.line_device, "kind": "bandwidth", "model": "line", "capacity": bits_per_second}
         stated = [device for device in (disk, line) if device["capacity"]]
-        return [cpu | {"memory_mib": self.memory_mib}, *gpus, *stated]
+        # A wallet signs devices as structs of one type, so all of them set the same fields.
+        return [cpu | {"memory_mib": self.memory_mib}, *gpus, *(device | {"memory_mib": 0} for device in stated)]
 
 
 def look(gpus: Gpus, secret: bytes) -> Hardware:

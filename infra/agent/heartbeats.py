@@ -105,7 +105,7 @@ class Heartbeats:
         for path in self._folder.glob("*.jsonl"):
             if int(path.stem) < now_ms // HOUR_MS - KEPT_HOURS:
                 path.unlink(missing_ok=True)
-        self._minutes.clear()
+                self._minutes.pop(int(path.stem), None)
 
     def _path(self, hour: int) -> Path:
         return self._folder / f"{hour}.jsonl"

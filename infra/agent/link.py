@@ -84,7 +84,7 @@ class Link:
         found: list[Mapping[str, Any]] = []
         params: dict[str, str | int] = {"node": node, "ending_after_ms": ending_after_ms, "limit": LONGEST_PAGE}
         while True:
-            page = await self._ask("/v1/views/usage/leases", params=params)
+            page = await self._ask("/v1/views/usage/leases", _has("items", "next"), params=params)
             found += page["items"]
             if not page["next"]:
                 return found
@@ -93,35 +93,44 @@ class Link:
     async def heartbeat(self, minute: int, spool_sha256: str) -> str:
         """Say that the node is there; return the receipt, a compact JWS. Raises Away, LinkRefused."""
         body = {"minute": minute, "spool_sha256": spool_sha256}
-        answer = await self._ask("/v1/metering/heartbeats", body=body)
+        answer = await self._ask("/v1/metering/heartbeats", _has("receipt"), body=body)
         return str(answer["receipt"])
 
     async def tell_hour(self, jws: str) -> None:
         """Commit to an hour's heartbeats and spool. Raises Away, LinkRefused."""
-        await self._ask("/v1/metering/heartbeat-hours", body={"jws": jws})
+        await self._ask("/v1/metering/heartbeat-hours", _has(), body={"jws": jws})
 
     async def readings(self, batches: Sequence[str]) -> Sequence[Mapping[str, Any]]:
         """Send signed batches; return one answer each. Raises Away, LinkRefused."""
-        answers: Sequence[Mapping[str, Any]] = await self._ask("/v1/metering/readings", body=list(batches))
+
+        def one_each(told: Any) -> bool:
+            return isinstance(told, list) and len(told) == len(batches) and all(map(_has("status"), told))
+
+        answers: Sequence[Mapping[str, Any]] = await self._ask("/v1/metering/readings", one_each, body=list(batches))
         return answers
 
-    async def _ask(self, path: str, *, body: Any = None, params: Mapping[str, Any] | None = None) -> Any:
+    async def _ask(
+        self, path: str, fits: Callable[[Any], bool], *, body: Any = None, params: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Return an answer that `fits`; what no instance says (a proxy, a hotel's network) is its being away."""
         sent = self._clock.now_ms()
         try:
             if body is None:
                 response = await self._client.query(path, params)
             else:
                 response = await self._client.command(path, body)
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             raise Away(f"the server cannot be reached: {str(error) or type(error).__name__}") from error
         self._note_date(response, sent)
-        if response.status_code == httpx.codes.OK:
-            return response.json()
+        told = _json(response)
+        if response.status_code == httpx.codes.OK and fits(told):
+            return told
         if response.status_code in AWAY:
             raise Away(f"{path} answered {response.status_code}")
-        problem = response.json() if "json" in response.headers.get("content-type", "") else {}
-        slug = re.split("[/:]", str(problem.get("type", "")))[-1] or "no-problem-document"
-        raise LinkRefused(path, response.status_code, slug, str(problem.get("detail", response.text[:200])))
+        if response.status_code == httpx.codes.OK or not _has("type")(told):
+            raise Away(f"{path} answered {response.status_code}, but no instance answers so: is a proxy between?")
+        slug = re.split("[/:]", str(told["type"]))[-1]
+        raise LinkRefused(path, response.status_code, slug, str(told.get("detail", "")))
 
     def _note_date(self, response: httpx.Response, sent: int) -> None:
         try:
@@ -129,3 +138,16 @@ class Link:
         except ValueError:
             return
         self._observe(sent, self._clock.now_ms(), round(date.timestamp() * 1_000))
+
+
+def _json(response: httpx.Response) -> Any:
+    """Return what an answer says; None where it is no JSON."""
+    try:
+        return response.json()
+    except ValueError:
+        return None
+
+
+def _has(*names: str) -> Callable[[Any], bool]:
+    """Return what tells whether an answer is an object with these members."""
+    return lambda told: isinstance(told, dict) and told.keys() >= {*names}

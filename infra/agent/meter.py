@@ -109,6 +109,6 @@ class Meter:
         )
 
     def _level(self, device: str, lease: HeldLease, start_ms: int) -> int:
-        """Return what a reading from `start_ms` on says: nothing when it was seen not to be served after that."""
-        last = max(self.down.get(device, 0), self.down.get(lease.lease, 0))
-        return 0 if last > start_ms else lease.share
+        """Return what a reading from `start_ms` on says: nothing when it was seen not to be served since then."""
+        last = max(self.down.get(device, -1), self.down.get(lease.lease, -1))
+        return 0 if last >= start_ms else lease.share

@@ -107,9 +107,11 @@ def registration_body(home: AgentHome, hardware: Hardware, terms: Terms) -> dict
 
 
 async def register(
-    home: AgentHome, hardware: Hardware, terms: Terms, owner: SigningKey, server: str, public_url: str
+    home: AgentHome, hardware: Hardware, terms: Terms, owner: SigningKey | None, server: str, public_url: str
 ) -> tuple[Identity, str]:
     """Register this machine under its owner; return who it is now and its status. The same again changes nothing.
+
+    Without an owner's key it must be registered already: a wallet, or a key elsewhere, signed the body then.
 
     Raises AgentRefused and ApiRefused.
     """
@@ -118,14 +120,18 @@ async def register(
     async with HttpApi(server, public_url, genesis) as api:
         known = await _known(api, node)
         if known is None:
+            if owner is None:
+                raise AgentRefused(
+                    f"{node} is not registered: name the owner's key with --owner-key FILE, or use --print"
+                )
             step = identifier("commons.agent.register", genesis, node)
             body = registration_body(home, hardware, terms)
             answer = await api.authorised(owner, "RegisterNode", "/v1/registry/nodes/register", body, step)
-            status = str(answer["status"])
+            status, member = str(answer["status"]), owner.member
         else:
-            status = str(known["status"])
+            status, member = str(known["status"]), str(known["owner"])
     gpus = tuple(gpu.device for gpu in hardware.gpus)
-    identity = Identity(node, genesis, owner.member, public_url, hardware.cpu_device, hardware.cpu_milli, gpus)
+    identity = Identity(node, genesis, member, public_url, hardware.cpu_device, hardware.cpu_milli, gpus)
     home.keep_identity(identity)
     return identity, status
 

@@ -159,7 +159,8 @@ class Agent:
 
     async def _beat(self) -> None:
         """Send this minute's heartbeat, and commit to hours that are sealed."""
-        await self.beats.beat(self._clock.now_ms(), self.books.spool)
+        if await self.beats.beat(self._clock.now_ms(), self.books.spool):
+            self.beats.forget_old(self._clock.now_ms())
         for hour, state in sorted(self.books.cursor.hours.items()):
             if state.sealed is not None and not state.told:
                 await self.beats.tell(hour, self.books.cursor)
@@ -173,9 +174,11 @@ class Agent:
     async def _end(self) -> None:
         """Flush: the slice under way becomes a reading, and the last batch is tried once."""
         try:
+            now = self._clock.now_ms()
+            self.drift.look(now, self._clock.monotonic_ms())
             if self.drift.trusted:
-                self.books.last_ms = self._clock.now_ms()
-                self.books.write(self.books.last_ms, flush=True)
+                self.books.advance(now)  # it may have slept since the last tick
+                self.books.write(now, flush=True)
             self.books.keep_mark()
             await asyncio.wait_for(self._send(), LAST_WORDS_SECONDS)
             self._keep_status()

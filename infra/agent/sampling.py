@@ -25,7 +25,7 @@ class Sample(msgspec.Struct, frozen=True):
     `disk_used_mib` of `disk_total_mib` are of the disk that holds the agent's home, whoever uses them; `stored_bytes`
     of them are kept for leases. Bytes read and written are of all disks since boot. Bytes sent and received are since
     boot over the interfaces named in `line`, those with a default route that are up: none of them, and the line is
-    down. What passed inside the machine is not in them.
+    down. What passed inside the machine is not in them. `line` is None in a sample of the release before.
     """
 
     at_ms: int
@@ -41,7 +41,7 @@ class Sample(msgspec.Struct, frozen=True):
     gpus: tuple[GpuSample, ...]
     disk_total_mib: int = 0
     stored_bytes: int = 0
-    line: tuple[str, ...] = ()
+    line: tuple[str, ...] | None = None
 
 
 class Sampler:

@@ -136,7 +136,12 @@ class Sender:
             state.altered = True
             return None
         lines = self._spool.lines(batch.hour)[batch.first : batch.last]
-        readings: list[Reading] = [read_line(line) for line in lines]
+        try:
+            readings: list[Reading] = [read_line(line) for line in lines]
+        except SpoolAltered as error:
+            self._troubles.set(f"spool of hour {batch.hour}", f"altered; it is not sent: {error}")
+            state.altered = True
+            return None
         if batch.parts:
             assert state.sealed is not None, batch
             sealed, node = state.sealed, self._key.node

@@ -7,10 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
 
 from infra.agent.slicing import MOST_SLICE_MS
-from infra.settings import SETTINGS, SettingRefused, read_settings
+from infra.settings import SETTINGS, SettingRefused, parts_of, read_settings
 
 LEAST_MIB: Final = 1
 MOST_MIB: Final = 1_048_576
@@ -38,7 +37,8 @@ def read_agent_settings(environ: Mapping[str, str] | None = None) -> AgentSettin
         return environ.get(name) or defaults[name]
 
     server = value("COMMONS_AGENT_SERVER")
-    if urlsplit(server).scheme not in {"http", "https"} or not urlsplit(server).netloc:
+    address = parts_of("COMMONS_AGENT_SERVER", server)
+    if address.scheme not in {"http", "https"} or not address.netloc:
         raise SettingRefused(f"COMMONS_AGENT_SERVER={server} must be an http or https URL")
     seconds = _whole("COMMONS_AGENT_SLICE_SECONDS", value("COMMONS_AGENT_SLICE_SECONDS"), 1, MOST_SLICE_MS // 1_000)
     mib = _whole("COMMONS_AGENT_SPOOL_MIB", value("COMMONS_AGENT_SPOOL_MIB"), LEAST_MIB, MOST_MIB)

@@ -69,7 +69,10 @@ class Store:
 
     def size(self, root: str) -> int:
         """Return how many bytes are kept under a root. Raises AgentRefused."""
-        return self._path(root).stat().st_size
+        size = self._path(root).stat().st_size
+        if not size:
+            raise _damaged(root)
+        return size
 
     def holds(self, root: str, size: int) -> bool:
         """Tell whether so many bytes are kept under a root; what they are, only a challenge shows."""
@@ -90,15 +93,17 @@ class Store:
         with self._path(root).open("rb") as file:
             file.seek(block * BLOCK_BYTES)
             chunks = _chunks(file.read(BLOCK_BYTES))
-        damaged = AgentRefused(f"what is kept under {root} was damaged: keep the file again, or end its lease")
         if not index % BLOCK_CHUNKS < len(chunks):
-            raise damaged
+            raise _damaged(root)
         hashes = [leaf_hash(chunk) for chunk in chunks]
         chunk = chunks[index % BLOCK_CHUNKS]
-        path = audit_path(hashes, index % BLOCK_CHUNKS) + self._upper(root, block, _block_count(size))
+        try:
+            path = audit_path(hashes, index % BLOCK_CHUNKS) + self._upper(root, block, _block_count(size))
+        except FileNotFoundError:
+            raise _damaged(root) from None
         found = root_by_path(leaf_hash(chunk), index, chunk_count(size), path)
         if found is None or found.hex() != root:
-            raise damaged
+            raise _damaged(root)
         return chunk, path
 
     def _upper(self, root: str, block: int, count: int) -> list[bytes]:
@@ -117,6 +122,10 @@ class Store:
         if not _ROOT.match(root) or not path.is_file():
             raise AgentRefused(f"nothing is kept under {root[:64]}: `commons agent store FILE` keeps a file")
         return path
+
+
+def _damaged(root: str) -> AgentRefused:
+    return AgentRefused(f"what is kept under {root} was damaged: keep the file again, or end its lease")
 
 
 def _fresh(path: Path) -> BinaryIO:

@@ -22,6 +22,7 @@ from infra.backup.load import load
 from infra.backup.manifest import DATABASE, BackupRefused, Head, Manifest
 from infra.home import DATABASE as DATABASE_FOLDER
 from infra.home import KEYS, MASTER, UNFINISHED, kept_files, replace_file
+from infra.keystore_backup import remember_folder, remembered_folders
 from infra.postgres.embedded import EmbeddedPostgres
 from infra.postgres.embedded_errors import EmbeddedPostgresError, HomeInUse
 from infra.postgres.migration import refuse_company
@@ -72,13 +73,16 @@ async def restore_all(target: Target, archive: Reader, *, force: bool) -> Restor
             f"{target.home} is not empty ({', '.join(there[:3])}{' ...' if len(there) > 3 else ''}): choose an empty "  # noqa: PLR2004 - the first few
             "COMMONS_HOME, or --force, which puts what is there aside first and deletes nothing"
         )
+    exported_to = remembered_folders(target.home)
     aside = await _put_aside(target) if there else None
+    _remember(target.home, exported_to)
     replace_file(target.home / UNFINISHED, b"a restore is under way or was cut off\n")
     async with target.database() as dsn:
         renamed = await _load(target, archive, dsn, manifest.schemas, force=force)
         for part in manifest.parts:
             if part.name != DATABASE:
                 _write_file(target.home, archive, part.name)
+        _remember(target.home, exported_to)
         done = await _compared(target, manifest, dsn, facts_only=False)
     (target.home / UNFINISHED).unlink()
     where = [str(aside)] if aside else []
@@ -139,6 +143,12 @@ async def _put_aside(target: Target) -> Path:
             (target.home / KEYS).mkdir(mode=0o700, exist_ok=True)
             master.rename(target.home / KEYS / master.name)
     return aside
+
+
+def _remember(home: Path, exported_to: Sequence[Path]) -> None:
+    """Keep in mind where the key store was exported to: what lies there has to end, whatever the archive knows."""
+    if exported_to:
+        remember_folder(home, *exported_to)
 
 
 def _end_server(home: Path) -> None:

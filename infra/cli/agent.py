@@ -60,9 +60,7 @@ def register_machine(  # noqa: PLR0913 - each is an option of the command
     if show:
         emit_json({"node": home.key.node, "gpus": how, "body": registration_body(home, hardware, terms)})
         return
-    if owner_key is None:
-        fail("whose machine is it?", "name the owner's key with --owner-key FILE, or use --print")
-    owner = signing_key(read_secret(owner_key))
+    owner = None if owner_key is None else signing_key(read_secret(owner_key))
     identity, status = asyncio.run(register(home, hardware, terms, owner, settings.server, settings.server))
     shown = {"node": identity.node, "owner": identity.owner, "status": status, "gpus": how, "home": str(home.path)}
     if json:
@@ -142,11 +140,14 @@ def _busy(sample: Sample) -> dict[str, str]:
     shown = {
         "processors": f"{sample.cpu_milli:,} milli-cores busy",
         "memory": f"{sample.memory_mib:,} MiB used",
-        "disk": f"{sample.disk_used_mib:,} of {sample.disk_total_mib:,} MiB used, by anyone",
-        "kept for leases": f"{sample.stored_bytes:,} bytes",
         "all disks since boot": f"{sample.disk_read_bytes:,} bytes read, {sample.disk_written_bytes:,} written",
-        "line": f"up over {', '.join(sample.line)}" if sample.line else "down: no default route that is up",
     }
+    if sample.line is not None:
+        shown |= {
+            "disk": f"{sample.disk_used_mib:,} of {sample.disk_total_mib:,} MiB used, by anyone",
+            "kept for leases": f"{sample.stored_bytes:,} bytes",
+            "line": f"up over {', '.join(sample.line)}" if sample.line else "down: no default route that is up",
+        }
     if sample.line:
         carried = f"{sample.network_sent_bytes:,} bytes sent, {sample.network_received_bytes:,} received"
         shown["line since boot"] = carried

@@ -41,8 +41,8 @@ def take_back(file: Annotated[Path, typer.Argument(help="The backup.", exists=Tr
     """Take keys back that are missing here; whoever was erased stays erased."""
 
     async def work(platform: Platform) -> int:
-        erased = (await platform.feed.current()).erased
-        return await import_keystore(platform.subject_keys, file, erased, wall_clock_ms())
+        known = await platform.feed.current()
+        return await import_keystore(platform.subject_keys, file, known.members, known.erased, wall_clock_ms())
 
     count = with_platform(work)
     emit_json({"restored": count}) if json else say(f"{count} keys were missing and are back")

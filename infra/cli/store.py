@@ -18,7 +18,9 @@ from infra.cli.output import emit_json, table
 
 
 def store(
-    files: Annotated[list[Path], typer.Argument(help="Files to keep, as their consumer encrypted them.")],
+    files: Annotated[
+        list[Path], typer.Argument(help="Files to keep, as their consumer encrypted them.", exists=True, dir_okay=False)
+    ],
     *,
     json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:

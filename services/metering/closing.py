@@ -15,6 +15,7 @@ from services.metering.availability import with_hours_judged
 from services.metering.batches import MAX_READING_MS
 from services.metering.energy import without_epoch
 from services.metering.folding import recorded
+from services.metering.frozen import with_factors_frozen
 from services.metering.kinds import is_metered, scored
 from services.metering.reliability import LEASE_UNIT, add_trial
 from services.metering.state import LeaseState, Metering, Record, mapped
@@ -43,6 +44,7 @@ def after_close(state: Metering, fact: EpochClosed, now_ms: int) -> Metering:
     """Return the state after an epoch closed at recorded time `now_ms`."""
     if fact.backfill is None:
         # What was touched was scored in this very commit.
+        state = with_factors_frozen(state, fact.epoch)
         state = _settled_in_time(replace(state, next_live=fact.epoch + 1, touched=frozenset()), now_ms)
         state = replace(state, energy=without_epoch(state.energy, fact.epoch))
         state = with_hours_judged(state, now_ms)

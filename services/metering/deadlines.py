@@ -23,7 +23,7 @@ def due(state: Metering, now_ms: int) -> Sequence[Timed]:
 def _ends(state: Metering) -> Iterator[Timed]:
     """Yield a command for every epoch of whose holdback something can end; what is lost goes before what is earned."""
     ends = state.holdback.ends
-    for epoch in sorted(state.holdback.lost):
+    for epoch in sorted(state.holdback.lost()):
         yield Timed(f"forfeit-holdback/{epoch}/{ends.get(epoch, 0)}", ForfeitHoldback(epoch))
     for epoch, _ in state.holdback.releasable(state.next_live):
         yield Timed(f"release-holdback/{epoch}/{ends.get(epoch, 0)}", ReleaseHoldback(epoch))

@@ -18,6 +18,7 @@ from services.metering.consumer import read_consumer_batch
 from services.metering.energy import fold_energy
 from services.metering.folding import Onto, fold, fold_batch
 from services.metering.grid import Grid
+from services.metering.kinds import kind_of
 from services.metering.performance import micro
 from services.metering.reliability import with_challenge
 from services.metering.spools import fold_part
@@ -228,24 +229,26 @@ def _(fact: metering.HeartbeatHourRecorded, state: Metering, _recorded: Recorded
 @_apply.register
 def _(fact: metering.ChallengeResultsRecorded, state: Metering, _recorded: Recorded) -> Metering:
     results, records = state.results, state.records
-    trials: dict[tuple[str, str], tuple[int, bool]] = {}
+    trials: dict[tuple[str, str, DeviceKind], tuple[int, bool]] = {}
     for result, passed in zip(fact.results, fact.passed, strict=True):
         throughput = None if result.throughput is None else micro(result.throughput)
         kept = Result(result.end_ms, result.challenge, result.benchmark, result.work_class, throughput, passed)
         known = sorted((*results.get(result.device, ()), kept), key=_by_date)
         results = results.set(result.device, tuple(known[-RESULTS_KEPT:]))
-        last, all_passed = trials.get((result.device, result.challenge), (result.end_ms, True))
-        trials[result.device, result.challenge] = (max(last, result.end_ms), all_passed and passed)
-    for (device, _), (end_ms, passed) in trials.items():
+        trial = result.device, result.challenge, kind_of(result.work_class)
+        last, all_passed = trials.get(trial, (result.end_ms, True))
+        trials[trial] = max(last, result.end_ms), all_passed and passed
+    for (device, _, kind), (end_ms, passed) in trials.items():
         # A device's runs of one challenge are one trial, dated when the last of them ended.
         records = with_challenge(records, state.grid.tick_of(end_ms), device, fact.owner, passed=passed)
-        state = holding.challenged(state, device, end_ms, passed=passed)
+        state = holding.challenged(state, (kind, fact.node), device, end_ms, passed=passed)
     return replace(state, results=results, records=records)
 
 
 @_apply.register
 def _(fact: metering.StorageChallenged, state: Metering, _recorded: Recorded) -> Metering:
-    return holding.challenged(fold_challenge(state, fact), fact.device, fact.end_ms, passed=fact.passed)
+    state = fold_challenge(state, fact)
+    return holding.challenged(state, ("storage", fact.node), fact.device, fact.end_ms, passed=fact.passed)
 
 
 def _by_date(result: Result) -> tuple[int, str, str]:
@@ -259,14 +262,9 @@ def _(fact: metering.ReliabilityChanged, state: Metering, _recorded: Recorded) -
 
 
 @_apply.register
-def _(fact: metering.EpochPaged, state: Metering, _recorded: Recorded) -> Metering:
+def _(fact: metering.EpochPaged | metering.LateUsageScored, state: Metering, _recorded: Recorded) -> Metering:
     if fact.epoch < state.first_live:
         return state
-    return holding.held(_with_paid(state, fact.epoch, fact.nodes), fact)
-
-
-@_apply.register
-def _(fact: metering.LateUsageScored, state: Metering, _recorded: Recorded) -> Metering:
     return holding.held(_with_paid(state, fact.epoch, fact.nodes), fact)
 
 

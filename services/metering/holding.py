@@ -1,28 +1,22 @@
-"""How holdback changes: scores begin it, challenges serve or forfeit it, disputes stop it, facts end it."""
+"""How holdback changes: scores begin it, challenges take slots or fail epochs, disputes stop it, facts end it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import TypeVar
 
 from immutables import Map
 
 from events import metering
 from events.metering import NodeScore
 from events.registry_terms import DeviceKind
-from services.metering.holdback import (
-    TRIALS_KEPT,
-    Dispute,
-    Draft,
-    Hold,
-    Holdback,
-    HoldKey,
-    Waiting,
-    earned,
-    put,
-)
+from services.metering.holdback import Dispute, Holdback, HoldKey, earned
+from services.metering.slots import free_slot, since, with_slot
 from services.metering.state import Metering
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 
 def holds_back(state: Metering) -> bool:
@@ -34,17 +28,18 @@ def held(state: Metering, fact: metering.EpochPaged | metering.LateUsageScored) 
     """Return the state after a page of a live epoch's scores, or of late ones."""
     if not holds_back(state):
         return state
-    late = isinstance(fact, metering.LateUsageScored)
-    scored = fact.epoch, fact.kind or "gpu", fact.nodes
-    return replace(state, holdback=with_scores(state.holdback, *scored, late=late))
+    return replace(state, holdback=with_scores(state.holdback, fact.epoch, fact.kind or "gpu", fact.nodes))
 
 
-def challenged(state: Metering, device: str, end_ms: int, *, passed: bool) -> Metering:
-    """Return the state after a challenge of a device: it may speak for epochs that had begun when it ended."""
+def challenged(state: Metering, key: HoldKey, device: str, end_ms: int, *, passed: bool) -> Metering:
+    """Return the state after a challenge of a node's device of a kind: one takes a slot or fails an epoch."""
     if not holds_back(state):
         return state
-    through = state.grid.epoch_of(end_ms)
-    return replace(state, holdback=with_challenge(state.holdback, device, through, passed=passed))
+    known, epoch = state.holdback, state.grid.epoch_of(end_ms)
+    if passed:
+        return replace(state, holdback=with_pass(known, device, epoch, state.first_kept))
+    failed = known.failed.set(epoch, known.failed.get(epoch, frozenset()) | {key})
+    return replace(state, holdback=replace(known, failed=failed))
 
 
 def ended(state: Metering, fact: metering.HoldbackReleased | metering.HoldbackForfeited) -> Metering:
@@ -56,11 +51,12 @@ def ended(state: Metering, fact: metering.HoldbackReleased | metering.HoldbackFo
 
 def disputed(state: Metering, fact: metering.UsageDisputed | metering.DisputeEnded) -> Metering:
     """Return the state after a dispute was opened or ended."""
+    disputes = state.holdback.disputes
     if isinstance(fact, metering.DisputeEnded):
-        return replace(state, holdback=with_ruling(state.holdback, fact.dispute, fact.ruling))
-    opened = Dispute(fact.node, fact.epochs, fact.by)
-    disputes = state.holdback.disputes.set(fact.dispute, opened)
-    return replace(state, holdback=replace(state.holdback, disputes=disputes))
+        dispute = replace(disputes[fact.dispute], ruling=fact.ruling)
+    else:
+        dispute = Dispute(fact.node, fact.epochs, fact.by)
+    return replace(state, holdback=replace(state.holdback, disputes=disputes.set(fact.dispute, dispute)))
 
 
 def cleared(state: Metering) -> Metering:
@@ -68,158 +64,106 @@ def cleared(state: Metering) -> Metering:
     return replace(state, holdback=forgotten(state.holdback, state.first_kept)) if holds_back(state) else state
 
 
-def with_scores(known: Holdback, epoch: int, kind: DeviceKind, nodes: Sequence[NodeScore], *, late: bool) -> Holdback:
-    """Return the holdback after a page of scores: what earns is held, and what is late belongs to what is held."""
-    draft = Draft(known)
-    over = known.ended.get(epoch, Map())
-    upheld = {one.node for one in known.disputes.values() if one.ruling == "upheld" and epoch in one.epochs}
+def with_scores(known: Holdback, epoch: int, kind: DeviceKind, nodes: Sequence[NodeScore]) -> Holdback:
+    """Return the holdback after a page of scores: what earns is held, unless what it belongs to has ended."""
+    held, served = known.held.get(epoch, Map()).mutate(), known.served.get(epoch, Map()).mutate()
+    over, of_device = known.ended.get(epoch, Map()).mutate(), known.of_device.mutate()
     for node in nodes:
         key, devices = (kind, node.node), earned(node)
-        hold = draft.hold(epoch, key)
-        if hold is None and key in over:
-            covered = over[key]
-            if covered is None or set(devices) <= set(covered):
-                continue  # it was forfeited, or what is late was released with it
-            hold = Hold(covered, ())
-            over = over.delete(key)
-        hold = hold or Hold((), ())
-        if new := tuple(device for device in devices if device not in hold.devices):
-            _hold(draft, epoch, key, hold, new, late=late)
-            if node.node in upheld:
-                forfeit(draft, epoch, key, "upheld-dispute")
-    return replace(draft.done(), ended=put(known.ended, epoch, over))
-
-
-def _hold(draft: Draft, epoch: int, key: HoldKey, hold: Hold, new: tuple[str, ...], *, late: bool) -> None:
-    """Hold what more devices earned; challenges that wait speak for them at once."""
-    unserved, lost = [], False
-    for device in new:
-        place = (epoch, *key)
-        places = draft.of_device.get(device, ())
-        if place not in places:
-            draft.of_device[device] = tuple(sorted((*places, place)))
-        waiting = draft.challenges.get(device, Waiting())
-        failed, passed = _first(waiting.failed, epoch), _first(waiting.passed, epoch)
-        if failed is not None:
-            draft.challenges[device] = replace(waiting, failed=_without(waiting.failed, failed))
-            lost = True
-        elif late and waiting.failed_through >= epoch:
-            lost = True  # in time it would have been among those that the failed challenge could cost
-        elif passed is not None:
-            draft.challenges[device] = replace(waiting, passed=_without(waiting.passed, passed))
+        covered = over.get(key, ())
+        if covered is None or set(devices) <= set(covered or held.get(key, ())):
+            continue  # it was forfeited, or what is late was released or is held already
+        over.pop(key, None)
+        held[key] = whole = tuple(sorted({*devices, *covered, *held.get(key, ())}))
+        for device in whole:
+            of_device[device] = tuple(sorted({*of_device.get(device, ()), (epoch, *key)}))
+        if known.is_served(epoch, whole):
+            served[key] = whole
         else:
-            unserved.append(device)
-    draft.put(
-        epoch,
-        key,
-        Hold(
-            tuple(sorted((*hold.devices, *new))),
-            tuple(sorted((*hold.unserved, *unserved))),
-            hold.cause or ("failed-challenge" if lost else ""),
-        ),
+            served.pop(key, None)
+    return replace(
+        known,
+        held=_with(known.held, epoch, held.finish()),
+        served=_with(known.served, epoch, served.finish()),
+        of_device=of_device.finish(),
+        ended=_with(known.ended, epoch, over.finish()),
     )
 
 
-def _first(through: Sequence[int], epoch: int) -> int | None:
-    """Return the place of the first challenge that may speak for an epoch."""
-    return next((place for place, last in enumerate(through) if last >= epoch), None)
+def with_pass(known: Holdback, device: str, epoch: int, first_kept: int) -> Holdback:
+    """Return the holdback after a passed challenge of a device that ended in an epoch."""
+    taken = known.slots.get(device, ())
+    slot = free_slot(taken, epoch)
+    if slot < _oldest(known, device, first_kept):
+        return known
+    known = replace(known, slots=known.slots.set(device, with_slot(taken, slot)))
+    served = known.served.get(slot, Map())
+    for of, kind, node in known.of_device.get(device, ()):
+        if of == slot and known.is_served(slot, devices := known.held[slot][kind, node]):
+            served = served.set((kind, node), devices)
+    return replace(known, served=_with(known.served, slot, served))
 
 
-def _without(through: tuple[int, ...], place: int) -> tuple[int, ...]:
-    return (*through[:place], *through[place + 1 :])
-
-
-def with_challenge(known: Holdback, device: str, through: int, *, passed: bool) -> Holdback:
-    """Return the holdback after a challenge of a device that ended in the epoch `through`."""
-    draft = Draft(known)
-    for epoch, kind, node in draft.of_device.get(device, ()):
-        hold = draft.hold(epoch, (kind, node))
-        if epoch > through or hold is None or hold.cause:
-            continue
-        if not passed:
-            forfeit(draft, epoch, (kind, node), "failed-challenge")
-            break
-        if device in hold.unserved:
-            rest = tuple(one for one in hold.unserved if one != device)
-            draft.put(epoch, (kind, node), replace(hold, unserved=rest))
-            break
-    else:
-        waiting = draft.challenges.get(device, Waiting())
-        if passed:
-            waiting = replace(waiting, passed=tuple(sorted((*waiting.passed, through)))[-TRIALS_KEPT:])
-        else:
-            waiting = replace(waiting, failed=tuple(sorted((*waiting.failed, through)))[-TRIALS_KEPT:])
-        draft.challenges[device] = waiting
-    if not passed:
-        waiting = draft.challenges.get(device, Waiting())
-        draft.challenges[device] = replace(waiting, failed_through=max(through, waiting.failed_through))
-    return draft.done()
-
-
-def forfeit(draft: Draft, epoch: int, key: HoldKey, cause: Literal["failed-challenge", "upheld-dispute"]) -> None:
-    """Mark a hold as forfeited; the first cause stands."""
-    hold = draft.hold(epoch, key)
-    if hold is not None and not hold.cause:
-        draft.put(epoch, key, replace(hold, cause=cause))
+def _oldest(known: Holdback, device: str, first_kept: int) -> int:
+    """Return a device's oldest slot that anything is held of, or that late usage may still come to."""
+    return min((first_kept, *(place[0] for place in known.of_device.get(device, ()))))
 
 
 def with_end(
     known: Holdback, epoch: int, kind: DeviceKind, nodes: Iterable[str], first_kept: int, *, released: bool
 ) -> Holdback:
     """Return the holdback after these nodes' of an epoch ended; it is remembered while late usage may come."""
-    draft = Draft(known)
-    over = known.ended.get(epoch, Map())
+    held, served = known.held[epoch].mutate(), known.served.get(epoch, Map()).mutate()
+    over, of_device = known.ended.get(epoch, Map()).mutate(), known.of_device.mutate()
     for node in nodes:
         key = (kind, node)
-        hold = draft.hold(epoch, key)
-        assert hold is not None, key
-        draft.put(epoch, key, None)
-        for device in hold.devices:
-            places = tuple(place for place in draft.of_device.get(device, ()) if place != (epoch, *key))
-            if places:
-                draft.of_device[device] = places
-            else:
-                draft.of_device.pop(device, None)
+        devices = held.pop(key)
+        served.pop(key, None)
+        for device in devices:
+            rest = tuple(place for place in of_device.pop(device) if place != (epoch, *key))
+            if rest:
+                of_device[device] = rest
         if epoch >= first_kept:
-            over = over.set(key, hold.devices if released else None)
-    ends = known.ends.set(epoch, known.ends.get(epoch, 0) + 1)
-    return replace(draft.done(), ended=put(known.ended, epoch, over), ends=ends)
+            over[key] = devices if released else None
+    return replace(
+        known,
+        held=_with(known.held, epoch, held.finish()),
+        served=_with(known.served, epoch, served.finish()),
+        of_device=of_device.finish(),
+        ended=_with(known.ended, epoch, over.finish()),
+        ends=known.ends.set(epoch, known.ends.get(epoch, 0) + 1),
+    )
 
 
-def with_ruling(known: Holdback, dispute: str, ruling: Literal["upheld", "dismissed"]) -> Holdback:
-    """Return the holdback after a dispute ended; upheld, all it names that is still held is forfeited."""
-    opened = known.disputes[dispute]
-    draft = Draft(replace(known, disputes=known.disputes.set(dispute, replace(opened, ruling=ruling))))
-    if ruling == "upheld":
-        for epoch in opened.epochs:
-            for key in known.held.get(epoch, Map()):
-                if key[1] == opened.node:
-                    forfeit(draft, epoch, key, "upheld-dispute")
-    return draft.done()
+def _with(of: Map[K, V], name: K, value: V) -> Map[K, V]:
+    """Return the map with what stands under a name, without it where that is empty."""
+    if value:
+        return of.set(name, value)
+    return of.delete(name) if name in of else of
 
 
 def forgotten(known: Holdback, first_kept: int) -> Holdback:
     """Return the holdback without what no usage can come to any more: before `first_kept` no epoch is kept."""
-    challenges = known.challenges.mutate()
-    for device, waiting in known.challenges.items():
-        rest = Waiting(
-            tuple(last for last in waiting.passed if last >= first_kept),
-            tuple(last for last in waiting.failed if last >= first_kept),
-            waiting.failed_through if waiting.failed_through >= first_kept else -1,
-        )
-        if rest == Waiting():
-            del challenges[device]
-        elif rest != waiting:
-            challenges[device] = rest
-    disputes = {
-        name: one
-        for name, one in known.disputes.items()
-        if not one.ruling or any(epoch >= first_kept or epoch in known.held for epoch in one.epochs)
-    }
+    slots = known.slots
+    for device, taken in known.slots.items():
+        rest = since(taken, _oldest(known, device, first_kept))
+        if rest != taken:
+            slots = _with(slots, device, rest)
+    failed = known.failed
+    for epoch, keys in known.failed.items():
+        if epoch < first_kept:
+            failed = _with(failed, epoch, keys.intersection(known.held.get(epoch, ())))
     return replace(
         known,
-        challenges=challenges.finish(),
-        disputes=Map(disputes),
+        slots=slots,
+        failed=failed,
+        disputes=Map(
+            {
+                name: one
+                for name, one in known.disputes.items()
+                if not one.ruling or any(epoch >= first_kept or epoch in known.held for epoch in one.epochs)
+            }
+        ),
         ended=Map({epoch: ended for epoch, ended in known.ended.items() if epoch >= first_kept}),
         ends=Map({epoch: count for epoch, count in known.ends.items() if epoch >= first_kept or epoch in known.held}),
     )

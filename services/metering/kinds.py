@@ -11,7 +11,7 @@ from typing import Final
 
 from events.genesis import scored_kinds
 from events.metering import Lease
-from events.registry_terms import DeviceKind
+from events.registry_terms import KINDS, DeviceKind, WorkClass
 from services.metering.batches import MAX_LEVEL
 from services.metering.state import LeaseState, Metering
 
@@ -32,6 +32,11 @@ def scored(state: Metering) -> tuple[DeviceKind, ...]:
     """Return the kinds that have a sub-pool; the others are recorded and shown."""
     assert state.rules is not None
     return scored_kinds(state.rules.rules)
+
+
+def kind_of(work_class: WorkClass) -> DeviceKind:
+    """Return the kind of the devices that a class of work runs on."""
+    return next((kind for kind in KINDS if kind == work_class), "gpu")
 
 
 def names_devices(state: Metering, kind: DeviceKind) -> bool:

@@ -1,7 +1,8 @@
 """Reliability (METERING "Reliability R"): lower bounds on decayed Beta estimates, in exact integers, ppm.
 
 A trial's weight halves every 14 days of age. Ages are whole days on the grid of epoch starts. Successes age until
-the epoch, failures only until the subject's newest trial: silence makes no one more reliable.
+the epoch, failures only until the subject's newest success: neither silence nor another failure makes anyone more
+reliable.
 """
 
 from __future__ import annotations
@@ -85,14 +86,14 @@ def estimate(trials: Trials, unit: int, grid: Grid, epoch: int) -> tuple[int, in
     known = trials[: bisect_left(trials, (now + 1,))]
     if not known:
         return EMPTY, 0
-    last = known[-1][0]
+    last = next((tick for tick, won, _, _ in reversed(known) if won), known[0][0])
     halvings = (now - known[0][0]) // per_day // HALF_LIFE_DAYS
     successes = failures = count = 0
     for tick, won, lost, trialled in known:
         if won:
             successes += won * _weight((now - tick) // per_day, halvings)
         if lost:
-            failures += lost * _weight((last - tick) // per_day, halvings)
+            failures += lost * _weight(max(0, last - tick) // per_day, halvings)
         count += trialled
     return lower_bound(successes, failures, (unit * WEIGHT_UNIT) << halvings), count
 

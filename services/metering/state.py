@@ -133,7 +133,7 @@ class Stated:
     window: Window | None
     zone: str
     pue_milli: int | None
-    embodied: Embodied | None
+    embodied: Embodied | None = None
 
     @classmethod
     def by(cls, fact: NodeAdopted) -> Stated:

@@ -199,7 +199,8 @@ def test_a_machine_joins_by_the_command_line_and_says_how_it_is(one_instance: In
         command = [sys.executable, "-m", "infra.cli", "agent", *arguments]
         return subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60, check=False)
 
-    registered = commons("register", "--owner-key", str(key), "--zone", "IS", "--json")
+    made = ("--embodied-kg", "1283.5", "--lifetime-years", "4", "--embodied-source", "datasheet, 2024")
+    registered = commons("register", "--owner-key", str(key), "--zone", "IS", "--json", *made)
     assert registered.returncode == 0, registered.stderr
     assert json.loads(registered.stdout)["status"] == "active"
     process = subprocess.Popen([sys.executable, "-m", "infra.cli", "agent", "run"], env=environ, stderr=subprocess.PIPE)
@@ -208,7 +209,9 @@ def test_a_machine_joins_by_the_command_line_and_says_how_it_is(one_instance: In
         until(lambda: json.loads((tmp_path / "agent" / "status.json").read_text())["last_heartbeat_minute"])
         status = commons("status", "--json")
         assert status.returncode == 0, status.stdout
-        assert json.loads(status.stdout)["energy_source"] in {"none", "rapl", "nvml-power", "rapl+nvml-power"}
+        shown = json.loads(status.stdout)
+        assert shown["energy_source"] in {"none", "rapl", "nvml-power", "rapl+nvml-power"}
+        assert (shown["sample"]["line"] is not None, shown["kinds"]) == (True, {})
     finally:
         process.send_signal(signal.SIGTERM)
         said = process.communicate(timeout=30)[1].decode()

@@ -142,8 +142,8 @@ async def test_a_device_that_is_gone_reads_zero(server: AgentServer, home: Agent
     gpus.there = False
     await live(agent, clock, 1)
     gpus.there = True
-    await live(agent, clock, 1)
-    assert [reading[4] for reading in server.counted()] == [500, 0, 500]
+    await live(agent, clock, 2)
+    assert [reading[4] for reading in server.counted()] == [500, 0, 0, 500], "gone at the first moment of the third"
     await agent._end()
 
 

@@ -20,6 +20,7 @@ from infra.backup.take import file_in, take
 from infra.checks import following
 from infra.home import HomeRefused, check_home
 from infra.key_ring import KeyRing
+from infra.keystore_backup import remember_folder, remembered_folders
 from infra.local import database
 from infra.platform import Platform, open_platform, view_runners
 from projections.catalog import views
@@ -169,6 +170,7 @@ def test_a_home_in_use_is_put_aside_only_when_asked_and_nothing_is_deleted(
     home = tmp_path / "home"
     KeyRing(home).keys.secret("operator")
     before = (home / "keys" / "operator.key").read_text()
+    remember_folder(home, tmp_path / "exports")
     settings = Instance(home).settings
     services = list(manifest(path)["heads"])
     target = Target(home, lambda: database(settings, silent, borrow=False, checked=False), services, views(), "17")
@@ -180,6 +182,7 @@ def test_a_home_in_use_is_put_aside_only_when_asked_and_nothing_is_deleted(
         done = asyncio.run(restore_all(target, archive, force=True))
     assert (Path(done.aside) / "keys" / "operator.key").read_text() == before
     assert (home / "keys" / "operator.key").read_text() != before
+    assert tmp_path / "exports" in remembered_folders(home), "backups of the key store there have to end all the same"
 
 
 @pytest.mark.soak

@@ -235,8 +235,9 @@ def test_an_import_where_nothing_answers_is_refused(cold: Instance) -> None:
     refused(cold.commons("import", "openb", *files), f"nothing answers at {cold.url}")
 
 
-def test_a_second_up_on_one_home_is_refused_whatever_its_port(running: Instance) -> None:
-    refused(Instance(running.home).commons("up"), "is in use by another process")
+@pytest.mark.parametrize("command", ["up", "keys rotate acknowledgements"])
+def test_what_needs_a_home_alone_is_refused_while_it_runs_whatever_the_port(running: Instance, command: str) -> None:
+    refused(Instance(running.home).commons(*command.split()), "is in use by another process")
     assert httpx.get(f"{running.url}/health/ready", trust_env=False).status_code == 200
 
 

@@ -1,13 +1,14 @@
-"""A newcomer's story on a real instance: a wallet, a member, a session, a node registered by the wallet's signature."""
+"""A newcomer's story on a real instance: a wallet, a member, a session, this machine registered by the wallet."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import httpx
-import msgspec
 
 from infra.wallet import Wallet, WalletSession, new_wallet
 from services.kernel.directory import Directory
@@ -16,7 +17,6 @@ from services.registry.bodies import RegisterNodeBody
 from services.registry.genesis import sha256
 from tests.caller import Caller
 from tests.instance import Instance, instance
-from tests.registry_world import gpu, key
 from tests.wallet_edge import proof
 
 
@@ -30,17 +30,14 @@ def register(serving: Instance, mine: Wallet, domain: dict[str, object], genesis
     steward.close()
 
 
-async def lend(serving: Instance, mine: Wallet, domain: dict[str, object]) -> tuple[str, str]:
+def agent(serving: Instance, home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environ = serving.environ | {"COMMONS_AGENT_HOME": str(home), "COMMONS_AGENT_SERVER": serving.url}
+    command = [sys.executable, "-m", "infra.cli", "agent", "register", "--zone", "FR", *arguments]
+    return subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60, check=False)
+
+
+async def lend(serving: Instance, mine: Wallet, domain: dict[str, object], body: dict[str, object]) -> tuple[str, str]:
     """Sign in, replay it in vain, register a node; return the token and the node's position."""
-    body = {
-        "key": msgspec.to_builtins(key("willow's node")),
-        "zone": "FR",
-        "devices": [msgspec.to_builtins(gpu("willow's GPU"))],
-        "cpu_milli": 8_000,
-        "memory_mib": 16_384,
-        "security_baseline": 1,
-        "no_sensitive_data": True,
-    }
     async with WalletSession(serving.url, mine, domain) as session:
         message = await session.message()
         token = (await session.sign_in(message)).json()["token"]
@@ -58,7 +55,12 @@ def test_a_newcomer_with_nothing_but_a_wallet_lends_a_node(tmp_path: Path) -> No
         document = serving.found()
         domain = wallet_domain(Directory(community=document, genesis_sha256=sha256(document)))
         register(serving, mine, domain, sha256(document))
-        token, position = asyncio.run(lend(serving, mine, domain))
+        refused = agent(serving, tmp_path / "agent")
+        assert "is not registered: name the owner's key" in refused.stderr
+        printed = json.loads(agent(serving, tmp_path / "agent", "--print").stdout)
+        token, position = asyncio.run(lend(serving, mine, domain, printed["body"]))
+        taken = json.loads(agent(serving, tmp_path / "agent", "--json").stdout)
+        assert (taken["node"], taken["owner"], taken["status"]) == (printed["node"], mine.member, "active")
         path = f"/v1/views/audit_trail/registry/{position}"
         record = httpx.get(serving.url + path, headers={"commons-at-least": f"registry={position}"}, trust_env=False)
         assert signer_of(json.loads(record.json()["record"])["data"]["authorization"]) == mine.address, record.text

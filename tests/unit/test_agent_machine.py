@@ -12,11 +12,13 @@ import pytest
 from infra.agent.energy import Energy, Rapl
 from infra.agent.gpus import GpuSample, NoGpus, NvmlGpus, device_id, model_of, open_gpus
 from infra.agent.hardware import look
-from infra.agent.home import AgentHome
-from infra.agent.line import Line
-from infra.agent.registration import Terms, registration_body
+from infra.agent.home import AgentHome, AgentRefused
+from infra.agent.line import Line, default_routes, look_at_line
+from infra.agent.registration import Terms, embodied_of, registration_body
 from infra.agent.sampling import Sampler
 from infra.agent.store import Store
+from services.kernel.typed_commands import digest, typed_command
+from services.registry.bodies import RegisterNodeBody
 from tests.agent_given import DEVICE, HandClock, HandGpus
 
 SECRET = bytes(32)
@@ -153,6 +155,71 @@ def test_storage_and_bandwidth_register_as_devices_where_their_owner_states_them
     assert (disk["kind"], disk["capacity"], body["storage_bytes"]) == ("storage", 200 * 10**9, 200 * 10**9)
     assert (line["kind"], line["capacity"], body["bandwidth_bits_per_second"]) == ("bandwidth", 50 * 10**6, 50 * 10**6)
     assert len({device["device"] for device in body["devices"]}) == 3
+
+
+def test_a_wallet_can_sign_whatever_body_is_printed_for_it(tmp_path: Path) -> None:
+    embodied = embodied_of("1283", 4, "datasheet")
+    terms = Terms("IS", storage_gb=200, bandwidth_mbit=50, pue_milli=1_200, embodied=embodied)
+    body = registration_body(AgentHome(tmp_path), look(HandGpus(), SECRET), terms)
+    domain = {"name": "x", "version": "1", "chainId": 1, "verifyingContract": f"0x{'0' * 40}", "salt": f"0x{'0' * 64}"}
+    data = typed_command(domain, "RegisterNode", RegisterNodeBody, body, "nonce")
+    assert len(digest(data)) == 32
+    assert [device["kind"] for device in data["message"]["devices"]] == ["cpu", "gpu", "storage", "bandwidth"]
+
+
+def test_what_making_the_machine_emitted_is_stated_whole_and_exactly(tmp_path: Path) -> None:
+    home, hardware = AgentHome(tmp_path), look(NoGpus(), SECRET)
+    assert embodied_of(None, None, None) is None
+    assert "embodied" not in registration_body(home, hardware, Terms("IS"))
+    body = registration_body(home, hardware, Terms("IS", embodied=embodied_of("1283.5", 4, "datasheet")))
+    assert body["embodied"] == {"grams_co2e": 1_283_500, "lifetime_hours": 35_040, "source": "datasheet"}
+
+
+@pytest.mark.parametrize(
+    "stated",
+    [("1283", 4, None), ("1283", None, "datasheet"), (None, 4, "datasheet"), ("1283", 4, "")]
+    + [(kilograms, 4, "datasheet") for kilograms in ("", "-1", "1e3", "1.2345", "1,283", "12345678", "\u0661", "1\n")],
+)
+def test_half_a_statement_and_a_weight_that_is_none_are_refused(stated: tuple[Any, Any, Any]) -> None:
+    with pytest.raises(AgentRefused):
+        embodied_of(*stated)
+
+
+def routes(folder: Path, *lines: str, six: str = "") -> Path:
+    """A folder as the kernel tells its routes in."""
+    folder.mkdir()
+    (folder / "route").write_text("\n".join(["Iface Destination Gateway Flags RefCnt Use Metric Mask MTU", *lines]))
+    (folder / "ipv6_route").write_text(six)
+    return folder
+
+
+ZEROS = "0" * 32
+
+
+@pytest.mark.parametrize(
+    ("line", "six", "expected"),
+    [
+        ("eth7 00000000 0101A8C0 0003 0 0 0 00000000 0", "", {"eth7"}),
+        ("eth7 0000A8C0 00000000 0001 0 0 0 0000FFFF 0", "", set()),
+        ("eth7 00000000 00000000 0001 0 0 0 00000080 0", "", set()),
+        ("eth7 00000000 0101A8C0 0002 0 0 0 00000000 0", "", set()),
+        ("eth7 00000000 0101A8C0 0201 0 0 0 00000000 0", "", set()),
+        ("", f"{ZEROS} 00 {ZEROS} 00 {ZEROS} 00000400 00000001 00000000 00000003 wlan0\n", {"wlan0"}),
+        ("", f"{ZEROS} 00 {ZEROS} 00 {ZEROS} ffffffff 00000001 00000000 00200200 lo\n", set()),
+        ("", f"fd{ZEROS[2:]} 40 {ZEROS} 00 {ZEROS} 00000100 00000001 00000000 00000001 wlan0\n", set()),
+    ],
+)
+def test_a_line_needs_a_default_route_that_leads_somewhere(
+    tmp_path: Path, line: str, six: str, expected: set[str]
+) -> None:
+    assert default_routes(routes(tmp_path / "net", *filter(None, [line]), six=six)) == expected
+
+
+def test_without_a_table_of_routes_or_an_interface_that_is_up_the_line_is_down(tmp_path: Path) -> None:
+    assert look_at_line(tmp_path / "none") == Line(())
+    net = routes(tmp_path / "net", "nosuch7 00000000 0101A8C0 0003 0 0 0 00000000 0")
+    assert default_routes(net) == {"nosuch7"}
+    assert not look_at_line(net).up
 
 
 def test_a_sample_of_this_machine_is_kept_once_a_minute(tmp_path: Path) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import itertools
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
 from infra.agent.leases import HeldLease, lease_of
-from infra.agent.meter import Meter
+from infra.agent.meter import Meter, Standing
 from infra.agent.slicing import last_end, slice_end, slices, widened
 from infra.agent.spool import Spool, read_line
 from tests.agent_given import DEVICE, HOUR, HOUR_MS, LEASE, START, lease_row
@@ -108,3 +109,42 @@ def test_a_lease_without_devices_is_of_the_processors(kind: str, devices: tuple[
     lease = lease_of(lease_row() | {"kind": kind, "devices": devices}, "device/cpu")
     assert lease
     assert lease.devices == (("device/cpu",) if kind == "cpu" else (DEVICE,))
+
+
+def test_a_fault_is_in_every_slice_that_was_not_over_before_it_and_in_no_later_one(tmp_path: Path) -> None:
+    made = meter(tmp_path, held())
+    made.note([DEVICE], START + 90_000)
+    made.write(START + 4 * MINUTE)
+    assert [level for *_, level in spooled(made)] == [0, 0, 500, 500]
+
+
+def test_a_lease_that_ends_within_a_slice_does_not_make_another_forget_the_fault(tmp_path: Path) -> None:
+    short = msgspec.structs.replace(held(end_ms=START + 20_000), lease="2" * 32)
+    made = meter(tmp_path, held())
+    made.leases = (*made.leases, short)
+    made.note([DEVICE], START + 10_000)
+    made.write(START + 30_000)
+    made.write(START + 2 * MINUTE)
+    assert sorted(spooled(made)) == [
+        (START, START + 20_000, 0),
+        (START, START + MINUTE, 0),
+        (START + MINUTE, START + 2 * MINUTE, 500),
+    ]
+
+
+def test_a_fault_noted_by_a_clock_that_ran_ahead_ends_with_it(tmp_path: Path) -> None:
+    made = meter(tmp_path, held())
+    made.note([DEVICE], START + 24 * HOUR_MS)
+    made.note([], START)
+    assert made.down == {DEVICE: START}
+    made.note([], START + 26 * HOUR_MS)
+    assert made.down == {}
+
+
+def test_what_stands_is_told_by_kind_over_all_devices_of_the_leases_that_run(tmp_path: Path) -> None:
+    two = msgspec.structs.replace(held(), lease="2" * 32, devices=("device/a", "device/b"))
+    over = msgspec.structs.replace(held(end_ms=START), lease="3" * 32, kind="cpu")
+    made = meter(tmp_path, held())
+    made.leases = (*made.leases, two, over)
+    made.note(["device/b"], START + 1)
+    assert made.standing(START + 1) == {"gpu": Standing(2, 1_500, 1_000)}

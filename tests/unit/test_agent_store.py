@@ -118,6 +118,21 @@ def test_a_file_that_was_cut_is_not_signed_for(tmp_path: Path) -> None:
             store.chunk(found.root, index)
 
 
+@pytest.mark.parametrize("gone", ["bytes", "hashes", "the file of hashes"])
+def test_a_file_without_its_bytes_or_its_hashes_is_not_signed_for(tmp_path: Path, gone: str) -> None:
+    home = agent_home(tmp_path / "agent", "http://server")
+    _, found = kept(tmp_path, content_of(3 * BLOCK_BYTES + 5))
+    path = home.path / "stored" / found.root
+    if gone == "bytes":
+        path.write_bytes(b"")
+    elif gone == "hashes":
+        path.with_suffix(".tree").write_bytes(b"")
+    else:
+        path.with_suffix(".tree").unlink()
+    with pytest.raises(AgentRefused, match="damaged"):
+        answer_to(home, asked(found.root), HandClock())
+
+
 @pytest.mark.parametrize("root", ["0" * 64, "../node.json", ""])
 def test_what_is_not_kept_is_not_answered_for(tmp_path: Path, root: str) -> None:
     home = agent_home(tmp_path / "agent", "http://server")

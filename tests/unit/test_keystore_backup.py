@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from events.values import DAY_MS
+from infra.home import kept_files
 from infra.keys import KeyFileRefused
 from infra.keystore_backup import (
     end_keystore_backups,
@@ -21,6 +22,7 @@ from infra.keystore_backup import (
 from infra.subject_keys import MemorySubjectKeys
 
 ADA, BEN = (f"member/{digit * 32}" for digit in "ab")
+OURS = {ADA, BEN}
 NOW = 1_790_000_000_000
 
 
@@ -35,17 +37,17 @@ async def test_a_backup_is_a_secret_file_that_brings_all_keys_back(tmp_path: Pat
     keys, path = await exported(tmp_path)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     fresh = MemorySubjectKeys()
-    assert await import_keystore(fresh, path, {}, NOW + DAY_MS) == 2
+    assert await import_keystore(fresh, path, OURS, {}, NOW + DAY_MS) == 2
     assert await fresh.living() == await keys.living()
-    assert await import_keystore(fresh, path, {}, NOW + DAY_MS) == 0
+    assert await import_keystore(fresh, path, OURS, {}, NOW + DAY_MS) == 0
 
 
 async def test_whoever_was_erased_since_stays_erased(tmp_path: Path) -> None:
     keys, path = await exported(tmp_path)
     await keys.destroy([ADA])
-    assert await import_keystore(keys, path, {}, NOW) == 0
+    assert await import_keystore(keys, path, OURS, {}, NOW) == 0
     fresh = MemorySubjectKeys()  # its store is new and knows nothing; the facts do
-    assert await import_keystore(fresh, path, {ADA: 17}, NOW) == 1
+    assert await import_keystore(fresh, path, OURS, {ADA: 17}, NOW) == 1
     assert await fresh.get(ADA) is None
 
 
@@ -54,7 +56,7 @@ async def test_after_thirty_days_a_backup_is_taken_back_no_more_and_destroyed(tm
     _, younger = await exported(tmp_path, NOW + DAY_MS)
     assert expire_keystore_backups(tmp_path, NOW + 30 * DAY_MS - 1) == []
     with pytest.raises(KeyFileRefused, match="ended"):
-        await import_keystore(MemorySubjectKeys(), path, {}, NOW + 30 * DAY_MS)
+        await import_keystore(MemorySubjectKeys(), path, OURS, {}, NOW + 30 * DAY_MS)
     assert expire_keystore_backups(tmp_path, NOW + 30 * DAY_MS) == [path]
     assert not path.exists()
     assert younger.exists()
@@ -62,12 +64,32 @@ async def test_after_thirty_days_a_backup_is_taken_back_no_more_and_destroyed(tm
 
 async def test_a_file_that_is_no_backup_is_refused(tmp_path: Path) -> None:
     wrong = tmp_path / "keystore-wrong.json"
-    for raw in (b"{}", b"no json", b'{"format":2,"made_ms":1,"ends_ms":2,"keys":{}}'):
+    made = b'{"format":%d,"made_ms":1,"ends_ms":%d,"keys":{%s}}'
+    strange = made % (1, NOW + 1, b'"%s":"%s"' % (ADA.encode(), b"z" * 64)), made % (1, -(10**18), b"")
+    for raw in (b"{}", b"no json", made % (2, 2, b""), *strange):
         wrong.write_bytes(raw)
         with pytest.raises(KeyFileRefused):
-            await import_keystore(MemorySubjectKeys(), wrong, {}, NOW)
+            await import_keystore(MemorySubjectKeys(), wrong, OURS, {}, NOW)
         with pytest.raises(KeyFileRefused):
             expire_keystore_backups(tmp_path, NOW)
+
+
+async def test_another_communitys_backup_brings_no_key_here(tmp_path: Path) -> None:
+    _, path = await exported(tmp_path)
+    fresh = MemorySubjectKeys()
+    with pytest.raises(KeyFileRefused, match="another community"):
+        await import_keystore(fresh, path, {f"member/{'c' * 32}"}, {}, NOW)
+    assert await import_keystore(fresh, path, {BEN}, {}, NOW) == 1, "nobody here could erase the other one"
+    assert set(await fresh.living()) == {BEN}
+
+
+async def test_a_backup_of_the_home_holds_no_backup_of_its_key_store(tmp_path: Path) -> None:
+    inside = tmp_path / "exported" / "here"
+    inside.mkdir(parents=True)
+    _, path = await exported(inside)
+    (inside / "notes.json").write_text("kept")
+    assert path.exists()
+    assert [each.name for each in kept_files(tmp_path)] == ["notes.json"]
 
 
 async def test_one_unreadable_file_keeps_no_other_backup_alive(tmp_path: Path) -> None:

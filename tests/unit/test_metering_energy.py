@@ -12,11 +12,13 @@ import msgspec
 import pytest
 
 from events.genesis import CarbonFactor, MeteringRules
-from events.metering import EpochPaged, NodeScore, ReadingsRecorded
+from events.metering import Carbon, EpochPaged, NodeAdopted, NodeScore, ReadingsRecorded
+from events.registry import Embodied, NodeActivated, Window
+from services.kernel.decider import Emit
 from services.kernel.errors import MalformedRequest
 from services.kernel.snapshot import freeze, thaw
 from services.metering.batches import EnergyReading, read_batch
-from services.metering.energy import carbon_milligrams, metered
+from services.metering.energy import carbon_milligrams, embodied_milligrams, metered
 from services.metering.state import Metering
 from tests.heartbeat_world import adopt
 from tests.metering_world import DAY, HOUR, MINUTE, NOW_MS, World, batch, device, lease_id, node, signed
@@ -25,8 +27,16 @@ NODE = "one"
 FACTOR = CarbonFactor(zone="DE", id="uba-2024", year=2024, method="average", grams_per_kwh=363, low=340, high=430)
 
 
-def founded(*factors: CarbonFactor) -> World:
+EMBODIED = Embodied(1_283_000, 4 * 8_760, "server PCF, 2024")
+
+
+def founded(*factors: CarbonFactor, embodied: Embodied | None = None) -> World:
     world = World(close_after_seconds=0, rules=MeteringRules(carbon_factors=factors)).with_node(NODE)
+    if embodied is not None:
+        plain = world.spec.directory.nodes[node(NODE)].fact
+        world = World(close_after_seconds=0, rules=MeteringRules(carbon_factors=factors))
+        stated = msgspec.structs.replace(plain, embodied=embodied)
+        world.spec.knowing(Emit(node(NODE), stated), Emit(node(NODE), NodeActivated(node(NODE))))
     adopt(world, NODE, NOW_MS)
     world.lease("a", NOW_MS, NOW_MS + 24 * HOUR)
     return world.at(NOW_MS + 10 * MINUTE)
@@ -173,3 +183,63 @@ def test_the_state_with_energy_survives_a_snapshot(world: World) -> None:
     state = world.spec.state
     assert state.energy
     assert thaw(freeze(state), Metering) == state
+
+
+def carbon_of(world: World) -> Carbon:
+    (score,) = pages(world)
+    assert score.energy
+    assert score.energy.carbon is not None
+    assert score.carbon_milligrams == score.energy.carbon.milligrams
+    return score.energy.carbon
+
+
+def test_what_making_a_node_emitted_is_part_of_its_carbon_its_range_and_its_rate() -> None:
+    world = founded(FACTOR, embodied=EMBODIED)
+    record(world, meter(0, 5, 10_000), meter(0, 5, 30_000, "nvml:0"), meter(5, 5, 2_000))
+    carbon = carbon_of(world)
+    # 1,283 kg over 35,040 hours are 36.615... g an hour: 878,767.12 mg in a day. The energy's 15,246 mg come to it.
+    assert carbon.embodied_milligrams == "878767"
+    assert carbon.milligrams == str(15_246 + 878_767) == "894013"
+    assert (carbon.low_milligrams, carbon.high_milligrams) == (str(14_280 + 878_767), str(18_060 + 878_767))
+    # A twelfth of an hour at 0.05 and a reliability of 0.211324 are 880.52 millionths: 881 of a reference hour.
+    assert carbon.sci_milligrams == str(round(Fraction(894_013 * 10**6, 881))) == "1014770715"
+
+
+def test_where_nobody_states_it_carbon_is_of_energy_alone_and_says_nothing_of_it(world: World) -> None:
+    record(world, meter(0, 5, 42_000))
+    carbon = carbon_of(world)
+    assert (carbon.milligrams, bool(carbon.embodied_milligrams)) == ("15246", False)
+    assert carbon.sci_milligrams == str(round(Fraction(15_246 * 10**6, 881))) == "17305335"
+    assert b"embodied" not in msgspec.json.encode(carbon)
+
+
+def test_a_node_that_scored_nothing_has_embodied_carbon_and_no_rate() -> None:
+    world = founded(FACTOR, embodied=EMBODIED)
+    record(world, meter(0, 5, 10_000), level=0)
+    carbon = carbon_of(world)
+    assert (carbon.embodied_milligrams, carbon.sci_milligrams) == ("878767", None)
+
+
+@pytest.mark.parametrize(
+    ("grams", "hours", "expected"),
+    [(0, 8_760, 0), (1, 48_000, 0), (3, 48_000, 2), (5, 48_000, 2), (10**9, 8_760, 2_739_726_027), (1, 876_000, 0)],
+)
+def test_an_epoch_s_part_of_a_lifetime_is_rounded_half_even_once(grams: int, hours: int, expected: int) -> None:
+    assert embodied_milligrams(Embodied(grams, hours, "datasheet"), 24 * HOUR) == expected
+
+
+def test_whole_epochs_of_a_lifetime_are_all_that_making_it_emitted() -> None:
+    assert 365 * embodied_milligrams(Embodied(365, 8_760, "datasheet"), 24 * HOUR) == 365_000
+
+
+def test_metering_takes_over_what_the_owner_stated_and_keeps_it_in_a_snapshot() -> None:
+    state = founded(FACTOR, embodied=EMBODIED).spec.state
+    assert [stated.embodied for stated in state.stated[node(NODE)]] == [EMBODIED]
+    assert thaw(freeze(state), Metering) == state
+
+
+def test_a_node_adopted_before_anyone_could_state_it_reads_and_writes_as_it_did() -> None:
+    plain = NodeAdopted(node(NODE), "member/" + "a" * 32, (device(NODE),), Window(), 1, "DE", 1_200)
+    raw = msgspec.json.encode(plain)
+    assert raw.endswith(b'"zone":"DE","pue_milli":1200}')
+    assert msgspec.json.encode(msgspec.json.decode(raw, type=NodeAdopted)) == raw

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from events.genesis import MeteringRules
 from events.metering import HoldbackForfeited, HoldbackReleased, LateUsageScored, StorageChallenged
@@ -24,6 +26,7 @@ from services.metering.dispute_errors import (
 from services.metering.errors import UnknownNode
 from services.metering.holdback import Holdback, held_again
 from services.metering.service import service
+from services.metering.slots import Slots, free_slot, is_taken, since, with_slot
 from services.metering.state import Metering
 from tests.holdback_world import HELD, Epochs, score
 from tests.metering_world import HOUR, MINUTE, NOW_MS, World, device, lease_id, member, node
@@ -40,9 +43,13 @@ def released(epochs: Epochs, epoch: int, *names: str) -> HoldbackReleased:
     return HoldbackReleased(epochs.first + epoch, "gpu", tuple(sorted(map(node, names))))
 
 
+def forfeited(epochs: Epochs, epoch: int, *names: str) -> HoldbackForfeited:
+    return HoldbackForfeited(epochs.first + epoch, "gpu", tuple(sorted(map(node, names))), "failed-challenge")
+
+
 def test_a_holdback_is_released_after_seven_later_epochs_and_a_passed_challenge() -> None:
     epochs = Epochs().close(0, score("one"), score("two"))
-    epochs.challenge("one", 1)
+    epochs.challenge("one", 0)
     for epoch in range(1, 7):
         epochs.close(epoch)
     assert epochs.due() == []
@@ -51,75 +58,97 @@ def test_a_holdback_is_released_after_seven_later_epochs_and_a_passed_challenge(
     epochs.close(7)
     assert epochs.end() == [released(epochs, 0, "one")]
     assert epochs.due() == []
-    epochs.challenge("two", 8)
+    epochs.challenge("two", 0)
     assert epochs.end() == [released(epochs, 0, "two")]
     assert not epochs.spec.state.holdback.held
 
 
 def test_every_device_that_earned_needs_its_own_challenge() -> None:
     epochs = Epochs().close(0, score("one", (0, 1)))
-    seven_later(epochs).challenge("one", 8, 0).challenge("one", 8, 0)
+    seven_later(epochs).challenge("one", 0, 0).challenge("one", 0, 0)
     assert epochs.due() == []
-    epochs.challenge("one", 8, 1)
+    epochs.challenge("one", 0, 1)
     assert epochs.end() == [released(epochs, 0, "one")]
 
 
-def test_one_challenge_serves_one_epoch_the_oldest_first() -> None:
+def test_a_pass_takes_the_slot_of_its_epoch_or_the_nearest_earlier_free_one() -> None:
     epochs = Epochs().close(0, score("one")).close(1, score("one")).close(2, score("one"))
-    seven_later(epochs, 2).challenge("one", 3)
+    seven_later(epochs, 2).challenge("one", 2)
+    assert epochs.end() == [released(epochs, 2, "one")]
+    epochs.challenge("one", 2)
+    assert epochs.end() == [released(epochs, 1, "one")]
+    epochs.challenge("one", 1)
     assert epochs.end() == [released(epochs, 0, "one")]
-    epochs.challenge("one", 9).challenge("one", 9)
-    assert epochs.end() == [released(epochs, 1, "one"), released(epochs, 2, "one")]
+    # Every earlier slot is taken and nothing can come to them: the next pass is dropped.
+    before = epochs.spec.state.holdback
+    assert epochs.challenge("one", 2).spec.state.holdback == before
 
 
-def test_a_challenge_before_the_epoch_says_nothing_about_it() -> None:
+def test_a_slot_is_taken_also_where_nothing_is_held() -> None:
+    # The device earned nothing in epoch 1: its pass there serves no other epoch.
+    epochs = Epochs().close(0, score("one")).close(1).challenge("one", 1)
+    assert seven_later(epochs, 1).end() == []
+    assert epochs.challenge("one", 1).end() == [released(epochs, 0, "one")]
+
+
+@given(st.permutations([3, 3, 5, 5, 5, 9]))
+def test_the_taken_slots_do_not_depend_on_the_order_of_the_passes(ended: list[int]) -> None:
+    taken: Slots = ()
+    for epoch in ended:
+        taken = with_slot(taken, free_slot(taken, epoch))
+    assert taken == ((1, 5), (9, 9))
+    assert [epoch for epoch in range(12) if is_taken(taken, epoch)] == [1, 2, 3, 4, 5, 9]
+    assert (since(taken, 4), since(taken, 6), since(taken, 10)) == (((4, 5), (9, 9)), ((9, 9),), ())
+
+
+def test_a_challenge_says_nothing_about_later_epochs() -> None:
     epochs = Epochs().close(0).challenge("one", 0).challenge("one", 0, passed=False).close(1, score("one"))
-    seven_later(epochs, 1)
-    assert epochs.due() == []
+    epochs.challenge("one", 0).challenge("one", 0, passed=False)
+    assert seven_later(epochs, 1).due() == []
 
 
-def test_a_challenge_recorded_after_a_close_says_nothing_of_an_epoch_it_ended_before() -> None:
-    for passed in (True, False):
-        epochs = Epochs().close(0).close(1, score("one")).challenge("one", 0, passed=passed)
-        assert seven_later(epochs, 1).due() == []
-
-
-def test_a_challenge_inside_the_epoch_waits_for_its_close() -> None:
+def test_a_challenge_inside_the_epoch_meets_what_its_close_holds() -> None:
     epochs = Epochs().challenge("one", 0).close(0, score("one"))
-    assert not epochs.spec.state.holdback.challenges
     assert seven_later(epochs).end() == [released(epochs, 0, "one")]
     lost = Epochs().challenge("one", 0, passed=False).close(0, score("one"))
-    assert lost.end() == [HoldbackForfeited(lost.first, "gpu", (node("one"),), "failed-challenge")]
+    assert lost.end() == [forfeited(lost, 0, "one")]
 
 
-def test_a_failed_challenge_forfeits_the_oldest_held_epoch_of_its_device() -> None:
-    epochs = Epochs().close(0, score("one")).close(1, score("one")).close(2, score("two"))
-    epochs.challenge("one", 3).challenge("one", 3, passed=False)
-    # Served or not: until it is released it may be lost.
-    assert epochs.end() == [HoldbackForfeited(epochs.first, "gpu", (node("one"),), "failed-challenge")]
-    epochs.challenge("one", 3, passed=False)
-    assert epochs.end() == [HoldbackForfeited(epochs.first + 1, "gpu", (node("one"),), "failed-challenge")]
-    assert set(epochs.spec.state.holdback.held) == {epochs.first + 2}
+def test_a_failed_challenge_forfeits_the_epoch_in_which_it_ended() -> None:
+    epochs = Epochs().close(0, score("one")).close(1, score("one"), score("two"))
+    # Whether or not passes took its slot: until it is released it may be lost.
+    epochs.challenge("one", 1).challenge("one", 1, passed=False)
+    with pytest.raises(NothingHeld):
+        epochs.dispute("one", 1)
+    with pytest.raises(NothingHeld):
+        epochs.spec.when(ReleaseHoldback(epochs.first + 1), "clock")
+    assert epochs.end() == [forfeited(epochs, 1, "one")]
+    assert set(epochs.spec.state.holdback.held) == {epochs.first, epochs.first + 1}
     with pytest.raises(NothingHeld):
         epochs.spec.when(ForfeitHoldback(epochs.first), "clock")
 
 
+def test_a_failed_device_costs_its_node_the_epoch_though_its_own_usage_was_left_out() -> None:
+    epochs = Epochs().close(0, score("one", (0,)), score("two")).challenge("one", 0, 1, passed=False)
+    assert epochs.end() == [forfeited(epochs, 0, "one")]
+
+
 def test_kinds_of_a_node_are_held_apart() -> None:
     epochs = Epochs().close(0, score("one", (0,))).close(1, score("one", (1,)), kind="cpu")
-    epochs.challenge("one", 2, 1)
+    epochs.challenge("one", 1, 1, work="cpu").challenge("one", 0, 1, passed=False, work="cpu")
     assert seven_later(epochs, 1).end() == [HoldbackReleased(epochs.first + 1, "cpu", (node("one"),))]
-    assert epochs.challenge("one", 2, 0, passed=False).end()[0].kind == "gpu"
+    assert epochs.challenge("one", 0, 0, passed=False).end() == [forfeited(epochs, 0, "one")]
 
 
 def test_a_storage_challenge_speaks_for_its_device_too() -> None:
     epochs = Epochs().close(0, score("one"), kind="storage").close(1, score("one"), kind="storage")
     for number, passed in enumerate((True, False)):
-        end = epochs.start(2) + number
+        end = epochs.start(number) + HOUR // 2
         names = device("one"), lease_id("a"), str(number), member("steward")
         fact = StorageChallenged(node("one"), member("provider"), *names, passed, end - 1, end, "jws", "jws")
         epochs.give(node("one"), fact)
-    # It was served, and then lost: the oldest is forfeited first.
-    assert epochs.end() == [HoldbackForfeited(epochs.first, "storage", (node("one"),), "failed-challenge")]
+    assert epochs.end() == [HoldbackForfeited(epochs.first + 1, "storage", (node("one"),), "failed-challenge")]
+    assert seven_later(epochs, 1).end() == [HoldbackReleased(epochs.first, "storage", (node("one"),))]
 
 
 def test_a_score_of_zero_holds_nothing() -> None:
@@ -137,22 +166,20 @@ def test_without_a_holdback_nothing_is_kept() -> None:
 def test_what_comes_late_is_held_and_needs_a_challenge_too() -> None:
     epochs = Epochs().close(0).close(1).late(0, score("one"))
     assert seven_later(epochs, 1).end() == []
-    assert epochs.challenge("one", 9).end() == [released(epochs, 0, "one")]
+    assert epochs.challenge("one", 0).end() == [released(epochs, 0, "one")]
 
 
 def test_late_devices_of_a_held_epoch_need_their_own_challenge() -> None:
     epochs = Epochs().close(0, score("one", (0,))).challenge("one", 0, 0).late(0, score("one", (0, 1)))
     assert seven_later(epochs).end() == []
-    assert epochs.challenge("one", 9, 1).end() == [released(epochs, 0, "one")]
+    assert epochs.challenge("one", 0, 1).end() == [released(epochs, 0, "one")]
 
 
-def test_being_late_saves_nothing_from_a_failed_challenge() -> None:
-    # The failure cost epoch 1; in time it would have cost epoch 0, so what is late is lost as well.
-    epochs = Epochs().close(0).close(1, score("one")).challenge("one", 2, passed=False)
-    epochs.late(0, score("one"))
-    assert epochs.end() == [
-        HoldbackForfeited(epochs.first + number, "gpu", (node("one"),), "failed-challenge") for number in (0, 1)
-    ]
+def test_what_comes_late_meets_the_challenges_that_were_there_before_it() -> None:
+    epochs = Epochs().challenge("one", 0).challenge("two", 0, passed=False).close(0)
+    epochs.late(0, score("one"), score("two"))
+    assert epochs.end() == [forfeited(epochs, 0, "two")]
+    assert seven_later(epochs).end() == [released(epochs, 0, "one")]
 
 
 def test_what_is_late_after_the_end_follows_it_unless_the_release_did_not_cover_it() -> None:
@@ -160,17 +187,18 @@ def test_what_is_late_after_the_end_follows_it_unless_the_release_did_not_cover_
     held = epochs.spec.state.holdback
     number = epochs.first
     held = holding.with_end(held, number, "gpu", (node("one"),), number, released=True)
-    held = holding.with_challenge(held, device("two"), number, passed=False)
     held = holding.with_end(held, number, "gpu", (node("two"),), number, released=False)
     late = (score("one", (0,)), score("two", (0, 1)))
     assert held_again(held, number, "gpu", late) == ()
-    assert holding.with_scores(held, number, "gpu", late, late=True).held == held.held
+    assert holding.with_scores(held, number, "gpu", late) == held
     other = (score("one", (0, 1)), score("two", (0, 1)))
     assert held_again(held, number, "gpu", other) == (node("one"),)
-    again = holding.with_scores(held, number, "gpu", other, late=True)
-    (hold,) = again.held[number].values()
-    assert hold.unserved == (device("one", 1),)
+    again = holding.with_scores(held, number, "gpu", other)
+    assert dict(again.held[number]) == {("gpu", node("one")): tuple(sorted((device("one", 0), device("one", 1))))}
     assert node("one") not in {key[1] for key in again.ended[number]}
+    assert list(again.releasable(number + 8)) == []
+    served = holding.with_pass(again, device("one", 1), number, number)
+    assert list(served.releasable(number + 8)) == [(number, [("gpu", node("one"))])]
 
 
 def test_an_open_dispute_stops_the_release() -> None:
@@ -256,11 +284,10 @@ def test_a_steward_rules_who_neither_opened_it_nor_owns_the_node() -> None:
 
 
 def test_the_clocks_commands_never_share_a_key() -> None:
-    epochs = Epochs().close(0, score("one"), score("two")).challenge("one", 0)
-    seven_later(epochs)
+    epochs = seven_later(Epochs().close(0, score("one"), score("two")))
     keys = set()
     for name in ("one", "two"):
-        epochs.challenge(name, 8)
+        epochs.challenge(name, 0)
         (timed,) = service().due(epochs.spec.state, NOW_MS)
         keys.add(timed.key)
         epochs.end()
@@ -276,8 +303,9 @@ def test_what_nothing_can_come_to_any_more_is_forgotten() -> None:
         assert thaw(freeze(epochs.spec.state), Metering) == epochs.spec.state
     known = epochs.spec.state.holdback
     assert len(known.held) <= 8
-    assert max(len(known.ended), len(known.ends)) <= 10
-    assert sum(len(one.passed) for one in known.challenges.values()) <= 10
+    assert max(map(len, (known.ended, known.ends, known.failed))) <= 10
+    assert {name: len(runs) for name, runs in known.slots.items()} == {device("one"): 1, device("two"): 3}
+    assert min(runs[0][0] for runs in known.slots.values()) >= epochs.first + 22
     assert sum(map(len, known.of_device.values())) <= 16
 
 
@@ -296,7 +324,7 @@ def test_a_close_says_what_is_held_again() -> None:
     world.at(NOW_MS + 9 * step).record("one", late)
     (scored,) = [fact for fact in world.close(epoch + 8) if isinstance(fact, LateUsageScored)]
     assert (scored.epoch, scored.held_again) == (epoch, (node("one"),))
-    assert world.spec.state.holdback.held[epoch]["gpu", node("one")].unserved == (second,)
+    assert set(world.spec.state.holdback.held[epoch]["gpu", node("one")]) == {first, second}
 
 
 def test_disputes_come_in_signed_by_who_opens_or_ends_them() -> None:

@@ -120,3 +120,30 @@ def test_ages_are_whole_days_at_every_epoch_s_start(length: int) -> None:
             age = (grid.tick_of_epoch(epoch) - tick) // (DAY_MS // grid.tick_ms)
             assert age == before // DAY_MS
         assert grid.tick_of(start + 1) > grid.tick_of_epoch(epoch)
+
+
+trial = st.tuples(st.integers(0, 60), st.booleans(), st.integers(1, LEASE_UNIT))
+
+
+def bound(found: list[tuple[int, bool, int]], now: int) -> int:
+    known = trials(*((tick, work if good else 0, 0 if good else work) for tick, good, work in found))
+    return estimate(known, LEASE_UNIT, GRID, now)[0]
+
+
+def test_a_small_failure_does_not_let_a_great_one_age() -> None:
+    # A lease of a thousandth of a device for a minute, not served at all, two weeks after three that failed.
+    failed = trials(*[(0, 0, LEASE_UNIT)] * 3)
+    again = add_trial(failed, 14, 0, 60_000)
+    assert estimate(again, LEASE_UNIT, GRID, 14)[0] <= estimate(failed, LEASE_UNIT, GRID, 14)[0]
+
+
+@given(st.lists(trial, max_size=12), st.integers(0, 60), st.integers(0, 80))
+def test_one_failure_more_never_heals(found: list[tuple[int, bool, int]], tick: int, now: int) -> None:
+    assert bound([*found, (tick, False, 60_000)], now) <= bound(found, now)
+
+
+@given(st.lists(trial, min_size=1, max_size=12), st.integers(0, 11), st.integers(0, 80))
+def test_failing_where_one_succeeded_never_heals(found: list[tuple[int, bool, int]], at: int, now: int) -> None:
+    at %= len(found)
+    worse = [(tick, good and place != at, work) for place, (tick, good, work) in enumerate(found)]
+    assert bound(worse, now) <= bound(found, now)

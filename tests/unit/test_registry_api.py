@@ -8,6 +8,7 @@ import msgspec
 import pydantic
 import pytest
 
+from events.registry import Embodied
 from services.kernel.errors import AuthenticationFailed, InvalidField
 from services.kernel.jws import sign_jws
 from services.kernel.roles import ANYONE, ROLES
@@ -72,6 +73,9 @@ def test_a_registration_body_becomes_the_command() -> None:
         "no_sensitive_data": True,
     }
     assert asked("RegisterNode", body, caller(World())) == registration("one", authorization="jws")
+    body["embodied"] = {"grams_co2e": 1_283_000, "lifetime_hours": 35_040, "source": "datasheet"}
+    made = registration("one", authorization="jws", embodied=Embodied(1_283_000, 35_040, "datasheet"))
+    assert asked("RegisterNode", body, caller(World())) == made
 
 
 @pytest.mark.parametrize(

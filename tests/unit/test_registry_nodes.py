@@ -10,6 +10,7 @@ import pytest
 from events.genesis import CarbonFactor, MeteringRules
 from events.registry import (
     Device,
+    Embodied,
     NodeActivated,
     NodeRegistered,
     Window,
@@ -34,6 +35,15 @@ def test_a_node_joins_with_everything_its_owner_stated() -> None:
     assert registered.authorization == "jws-of-one"
     assert activated == NodeActivated(node("one"))
     assert world.status("one") == "active"
+
+
+@pytest.mark.parametrize("embodied", [Embodied(0, 8_760, "x"), Embodied(10**9, 876_000, "datasheet of 2024")])
+def test_an_owner_may_state_what_making_the_machine_emitted(embodied: Embodied) -> None:
+    world = World()
+    stated, _ = world.when(registration("one", embodied=embodied), "aurora")
+    silent, _ = world.when(registration("two"), "aurora")
+    assert stated.embodied == embodied
+    assert b"embodied" not in msgspec.json.encode(silent)
 
 
 def test_where_challenges_come_first_a_new_node_waits() -> None:
@@ -144,6 +154,13 @@ def test_a_node_has_at_most_64_devices() -> None:
         {"zone": "france"},
         {"zone": ""},
         {"pue_milli": 999},
+        {"embodied": Embodied(-1, 8_760, "datasheet")},
+        {"embodied": Embodied(10**9 + 1, 8_760, "datasheet")},
+        {"embodied": Embodied(1, 8_759, "datasheet")},
+        {"embodied": Embodied(1, 876_001, "datasheet")},
+        {"embodied": Embodied(1, 8_760, "")},
+        {"embodied": Embodied(1, 8_760, "a\u202eb")},
+        {"embodied": Embodied(1, 8_760, "x" * 81)},
         {"cpu_milli": -1},
         {"storage_bytes": 2**63},
         {"window": Window(5, 5)},

@@ -35,6 +35,8 @@ def test_settings_of_the_tests_are_not_ours() -> None:
         ("COMMONS_BUS", "kafka://x"),
         ("COMMONS_LOG_LEVEL", "loud"),
         ("COMMONS_PUBLIC_URL", "ftp://x"),
+        ("COMMONS_PUBLIC_URL", "http://[::1"),
+        ("COMMONS_DATABASE", "postgresql://u@[::1/x"),
         ("COMMONS_DATABASE_FILE", "/nowhere/at/all"),
     ],
 )
@@ -47,6 +49,22 @@ def test_a_secret_is_read_from_its_file(tmp_path: Path) -> None:
     path = tmp_path / "dsn"
     path.write_text("postgresql://me@db/commons\n")
     assert read_settings({"COMMONS_DATABASE_FILE": str(path)}).database == "postgresql://me@db/commons"
+
+
+def test_a_secret_and_its_file_are_not_both_set(tmp_path: Path) -> None:
+    path = tmp_path / "dsn"
+    path.write_text("postgresql://me@db/commons\n")
+    both = {"COMMONS_DATABASE": "embedded:", "COMMONS_DATABASE_FILE": str(path)}
+    for given in (both, dict(reversed(both.items()))):
+        with pytest.raises(SettingRefused, match="both set"):
+            read_settings(given)
+
+
+def test_a_file_that_holds_no_text_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "dsn"
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(SettingRefused, match="COMMONS_DATABASE_FILE"):
+        read_settings({"COMMONS_DATABASE_FILE": str(path)})
 
 
 def test_every_setting_stands_in_the_operators_table_with_its_default() -> None:

@@ -92,9 +92,7 @@ def test_pages_of_another_kind_keep_their_kind() -> None:
     page = metering.EpochPaged(4, 1, (score(1, ADA, 5),), "storage")
     assert react(page) == [NoteEpochScores(4, 1, "fact-id", scored((1, ADA, 5)), "storage")]
     late = metering.LateUsageScored(4, 6, 0, 1, "5", (score(1, ADA, 5),), "cpu", (node(1),))
-    assert react(late) == [
-        PayLateUsage(4, 6, 0, 1, "5", "fact-id", scored((1, ADA, 5)), "ungated", "cpu", (node(1),))
-    ]
+    assert react(late) == [PayLateUsage(4, 6, 0, 1, "5", "fact-id", scored((1, ADA, 5)), "ungated", "cpu", (node(1),))]
 
 
 def test_a_holdback_that_has_ended_is_paid_behind_the_gate_or_forfeited() -> None:

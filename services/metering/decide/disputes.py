@@ -6,6 +6,7 @@ from itertools import pairwise
 from typing import Final
 
 from events.metering import DisputeEnded, UsageDisputed
+from events.registry_terms import KINDS
 from events.values import identifier
 from services.kernel.decider import Context, Decision, Emit
 from services.kernel.errors import InvalidField
@@ -54,7 +55,8 @@ def _may_be_held(state: Metering, node: str, epoch: int, now_ms: int) -> bool:
         return False
     if epoch >= state.next_live:
         return epoch <= state.grid.epoch_of(now_ms)
-    return any(key[1] == node and not hold.cause for key, hold in state.holdback.held.get(epoch, {}).items())
+    lost = state.holdback.lost().get(epoch, {})
+    return any((kind, node) in state.holdback.held.get(epoch, {}) and (kind, node) not in lost for kind in KINDS)
 
 
 def is_steward(context: Context) -> bool:

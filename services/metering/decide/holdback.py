@@ -28,10 +28,10 @@ def release_holdback(command: ReleaseHoldback, state: Metering, _context: Contex
 def forfeit_holdback(command: ForfeitHoldback, state: Metering, _context: Context) -> Decision:
     """Forfeit what an epoch's nodes have lost, by cause. Raises NothingHeld where nothing is."""
     epoch = command.epoch
-    lost = state.holdback.lost.get(epoch, frozenset())
+    lost = state.holdback.lost().get(epoch, {})
     facts: list[Fact] = []
     for cause in ("failed-challenge", "upheld-dispute"):
-        keys = sorted(key for key in lost if state.holdback.held[epoch][key].cause == cause)
+        keys = sorted(key for key in lost if lost[key] == cause)
         facts += [HoldbackForfeited(epoch, kind, nodes, cause) for kind, nodes in _pages(keys)]
     return _decision(epoch, facts)
 
