@@ -32,8 +32,8 @@ FIELDS: Final = "fields"
 """`extra={FIELDS: {...}}` adds fields to a line of the files."""
 
 _SECRETS: Final = (
-    (re.compile(r"(postgres(?:ql)?://[^\s:/@]*):[^\s@]*@"), r"\1:***@"),
-    (re.compile(r"([?&]password=)[^&\s]*"), r"\1***"),
+    (re.compile(r"(postgres(?:ql)?://[^\s:/@]*):[^\s/]*@"), r"\1:***@"),
+    (re.compile(r"([?&](?:ssl)?password=)[^&\s]*"), r"\1***"),
     (re.compile(r"(?i)\b(bearer|authorization:?)\s+\S+"), r"\1 ***"),
 )
 

@@ -101,9 +101,13 @@ def _major(folder: Path) -> int | None:
 
 
 def _without_password(dsn: str) -> tuple[str, str]:
+    """Return an address without its password, and that: it stands behind the user, or among the parameters."""
     parts = urlsplit(dsn)
-    if parts.password is None:
-        return dsn, ""
-    account, _, host = parts.netloc.rpartition("@")
-    user = account.partition(":")[0]
-    return urlunsplit(parts._replace(netloc=f"{user}@{host}")), unquote(parts.password)
+    asked = [(unquote(each.partition("=")[0]), each) for each in parts.query.split("&")]
+    stated = [unquote(each.partition("=")[2]) for name, each in asked if name == "password"]
+    account, at, host = parts.netloc.rpartition("@")
+    bare = parts._replace(
+        netloc=account.partition(":")[0] + at + host, query="&".join(each for name, each in asked if name != "password")
+    )
+    address = dsn if bare == parts else urlunsplit(bare)
+    return address, unquote(parts.password or "") or next(iter(stated), "")

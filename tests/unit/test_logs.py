@@ -81,6 +81,8 @@ def test_files_are_private_and_closed_at_their_limit(tmp_path: Path, monkeypatch
     [
         "cannot reach postgresql://me:hunter2@db/commons",
         "cannot reach postgresql://me@db/commons?password=hunter2&x=1",
+        "cannot reach postgresql://me:an@hunter2@db/commons",
+        "cannot reach postgresql://me@db/commons?x=1&sslpassword=hunter2",
         "Authorization: hunter2",
         "sent Bearer hunter2",
     ],
