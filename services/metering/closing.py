@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Final, TypeVar
 
 from immutables import Map
 
 from events.metering import EpochClosed, Lease
+from events.registry_terms import DeviceKind
 from events.values import DAY_MS, HOUR_MS
 from services.metering import steps
 from services.metering.availability import with_hours_judged
@@ -133,8 +134,7 @@ def _without_old_usage(state: Metering, now_ms: int) -> Metering:
     settled = min(now_ms - LATE_MS - MAX_READING_MS, state.grid.start(state.next_settled) - HOUR_MS)
     grid, booked = state.grid, state.first_booked
     while booked < state.next_live and grid.end(booked) <= settled:
-        for lease in state.ending.get(booked, frozenset()):
-            state = without_booking(state, state.leases[lease].fact)
+        state = without_bookings(state, (state.leases[name].fact for name in state.ending.get(booked, frozenset())))
         booked += 1
     first, usage, paid, consumed = state.first_kept, state.usage, state.paid, state.consumed
     while first < booked and (grid.end(first) <= now_ms - KEPT_MS or not _has_hours(state, first)):
@@ -171,17 +171,24 @@ def _without_old_leases(state: Metering, now_ms: int) -> Metering:
 
 def _without_leases_of(state: Metering, epoch: int) -> Metering:
     leases = state.leases.mutate()
-    for lease_id in state.ending.get(epoch, frozenset()):
-        state = without_booking(state, leases.pop(lease_id).fact)
+    gone = [leases.pop(lease_id).fact for lease_id in state.ending.get(epoch, frozenset())]
+    state = without_bookings(state, gone)
     return replace(state, leases=leases.finish(), ending=_dropped(state.ending, epoch))
 
 
-def without_booking(state: Metering, lease: Lease) -> Metering:
-    """Return the state without what a lease promised away."""
-    of = mapped(state.bookings, lease.kind)
-    rest = tuple(known for known in of.get(lease.node, ()) if known[4] != lease.lease)
-    of = of.set(lease.node, rest) if rest else _dropped(of, lease.node)
-    return replace(state, bookings=state.bookings.set(lease.kind, of) if of else _dropped(state.bookings, lease.kind))
+def without_bookings(state: Metering, leases: Iterable[Lease]) -> Metering:
+    """Return the state without what leases promised away; each node's promises are gone through once."""
+    gone: dict[DeviceKind, dict[str, set[str]]] = {}
+    for lease in leases:
+        gone.setdefault(lease.kind, {}).setdefault(lease.node, set()).add(lease.lease)
+    bookings = state.bookings
+    for kind, nodes in gone.items():
+        of = mapped(bookings, kind)
+        for node, ids in nodes.items():
+            rest = tuple(known for known in of.get(node, ()) if known[4] not in ids)
+            of = of.set(node, rest) if rest else _dropped(of, node)
+        bookings = bookings.set(kind, of) if of else _dropped(bookings, kind)
+    return replace(state, bookings=bookings)
 
 
 def _dropped(mapping: Map[K, V], key: K) -> Map[K, V]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
+from heapq import heappop, heappush
 from itertools import pairwise
 from typing import Final
 
@@ -20,10 +21,13 @@ from events.registry import Embodied
 from events.registry_terms import KINDS, DeviceKind
 from events.values import DAY_MS, HOUR_MS, round_half_even
 from services.metering.batches import EnergyReading
-from services.metering.state import Metering, Stated
+from services.metering.state import Metering, Stated, mapped
 
 MAX_AGE_MS: Final = 35 * DAY_MS
 MAX_AHEAD_MS: Final = 300_000
+MAX_METERS: Final = 64
+"""Meters of a node in an epoch: its page of scores names them all, and has to fit in a record."""
+
 MAX_MICRO_KWH: Final = 10**9
 """A thousand kilowatt-hours in one reading of at most an hour: a megawatt."""
 
@@ -33,9 +37,32 @@ Readings = frozenset[EnergyReading]
 _METER: Final = re.compile(r"[a-z0-9][a-z0-9:._-]{0,63}\Z")
 
 
-def energy_rejected(readings: Sequence[EnergyReading], state: Metering, now_ms: int) -> tuple[int, ...]:
-    """Return the indexes of readings that count nothing: malformed, out of time, or of an epoch that is closed."""
-    return tuple(index for index, reading in enumerate(readings) if not _stands(reading, state, now_ms))
+def energy_rejected(readings: Sequence[EnergyReading], node: str, state: Metering, now_ms: int) -> tuple[int, ...]:
+    """Return the indexes of readings that count nothing.
+
+    They are malformed, out of time, of an epoch that is closed, or of a meter beyond the first 64 of the node there.
+    """
+    rejected: list[int] = []
+    meters: dict[int, set[str]] = {}
+    for index, reading in enumerate(readings):
+        if not _stands(reading, state, now_ms):
+            rejected.append(index)
+            continue
+        touched = _epochs(state, reading)
+        for epoch in touched:
+            if epoch not in meters:
+                meters[epoch] = {known[3] for known in mapped(state.energy, epoch).get(node, ())}
+        if any(reading[3] not in meters[epoch] and len(meters[epoch]) >= MAX_METERS for epoch in touched):
+            rejected.append(index)
+            continue
+        for epoch in touched:
+            meters[epoch].add(reading[3])
+    return tuple(rejected)
+
+
+def _epochs(state: Metering, reading: EnergyReading) -> range:
+    """Return the epochs that a reading touches."""
+    return range(state.grid.epoch_of(reading[0]), state.grid.epoch_of(reading[1] - 1) + 1)
 
 
 def _stands(reading: EnergyReading, state: Metering, now_ms: int) -> bool:
@@ -52,11 +79,14 @@ def _stands(reading: EnergyReading, state: Metering, now_ms: int) -> bool:
 
 def fold_energy(state: Metering, node: str, readings: Iterable[EnergyReading]) -> Map[int, Map[str, Readings]]:
     """Return the energy of all epochs with a node's readings in every epoch they touch."""
-    energy, grid = state.energy, state.grid
+    found: dict[int, set[EnergyReading]] = {}
     for reading in readings:
-        for epoch in range(grid.epoch_of(reading[0]), grid.epoch_of(reading[1] - 1) + 1):
-            of = energy.get(epoch, Map())
-            energy = energy.set(epoch, of.set(node, of.get(node, frozenset()) | {reading}))
+        for epoch in _epochs(state, reading):
+            found.setdefault(epoch, set()).add(reading)
+    energy = state.energy
+    for epoch, more in found.items():
+        of = mapped(energy, epoch)
+        energy = energy.set(epoch, of.set(node, of.get(node, frozenset()) | more))
     return energy
 
 
@@ -115,14 +145,16 @@ def metered(readings: Iterable[EnergyReading], start: int, end: int) -> Fraction
     """Return what one meter read in `[start, end)`, micro-kWh: evenly over each reading, the higher where two meet."""
     waiting = sorted((one for one in readings if one[0] < end and one[1] > start), reverse=True)
     edges = sorted({min(max(edge, start), end) for one in waiting for edge in one[:2]})
-    active: list[EnergyReading] = []
+    active: list[tuple[Fraction, int]] = []  # the highest rate first; what has ended goes once it comes first
     total = Fraction()
     for since, until in pairwise(edges):
         while waiting and waiting[-1][0] <= since:
-            active.append(waiting.pop())
-        active = [one for one in active if one[1] > since]
+            first, last, micro_kwh, _ = waiting.pop()
+            heappush(active, (Fraction(-micro_kwh, last - first), last))
+        while active and active[0][1] <= since:
+            heappop(active)
         if active:
-            total += max(Fraction(one[2], one[1] - one[0]) for one in active) * (until - since)
+            total -= active[0][0] * (until - since)
     return total
 
 

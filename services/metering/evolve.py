@@ -158,7 +158,7 @@ def _booked(state: Metering, lease: metering.Lease) -> Metering:
 def _(fact: metering.LeaseCancelled, state: Metering, _recorded: Recorded) -> Metering:
     known = state.leases[fact.lease]
     lease = known.fact
-    state = closing.without_booking(state, lease)
+    state = closing.without_bookings(state, [lease])
     if fact.at_ms > lease.start_ms:
         state = _booked(state, replace_end(lease, fact.at_ms))
     before = closing.last_epoch(state, lease.start_ms, known.end_ms)

@@ -24,6 +24,9 @@ from services.metering.state import Booking
 
 BYTES_PER_MB: Final = 1_000_000
 BITS_PER_KB: Final = 8_000
+MAX_WHOLE: Final = 10**9
+"""What is leased of a node's kind at most, a million units: levels x ms of its epochs stay within 64 bits."""
+
 _HOURS: Final = 24
 
 _Clipped = tuple[int, int, int, tuple[str, ...]]
@@ -116,12 +119,18 @@ def places(roll: Roll, kind: DeviceKind) -> tuple[Place, ...]:
 
 
 def whole(kind: DeviceKind, node: NodeRegistered) -> int:
-    """Return the level of the whole of a node's devices of a kind: of each GPU, of all that it states of the others."""
+    """Return the level of the whole of a node's devices of a kind: of each GPU, of all that it states of the others.
+
+    What a node states beyond `MAX_WHOLE` is not leased.
+    """
     if kind == "gpu":
         return WHOLE_DEVICE
     if kind == "cpu":
-        return node.cpu_milli
-    return node.storage_bytes // BYTES_PER_MB if kind == "storage" else node.bandwidth_bits_per_second // BITS_PER_KB
+        return min(node.cpu_milli, MAX_WHOLE)
+    stated, unit = node.bandwidth_bits_per_second, BITS_PER_KB
+    if kind == "storage":
+        stated, unit = node.storage_bytes, BYTES_PER_MB
+    return min(stated // unit, MAX_WHOLE)
 
 
 @lru_cache(maxsize=32)

@@ -79,8 +79,8 @@ def tally_read(state: Metering, epoch: int, kind: DeviceKind) -> dict[str, NodeT
     """Return every node with a reading of a kind in a closed epoch, whose bookings may be gone."""
     claims: dict[NodeDevice, list[Claim]] = {}
     for (device, lease_id), raw in sorted(state.usage.get(epoch, Map()).items()):
-        lease = state.leases[lease_id]
-        if lease.fact.kind == kind and is_metered(lease, device):
+        lease = state.leases.get(lease_id)  # gone where it was cancelled before the epoch, and then nothing counts
+        if lease is not None and lease.fact.kind == kind and is_metered(lease, device):
             claim = (lease, steps.before(steps.load(raw), lease.end_ms))
             claims.setdefault((lease.fact.node, device), []).append(claim)
     return _tallied(state, epoch, claims)

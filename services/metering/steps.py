@@ -178,16 +178,20 @@ def agreed(provider: Points[int], consumer: Points[int], *, alone: bool) -> Poin
     Where only the provider did, its level stands if `alone`, and nothing is recorded otherwise.
     """
     found: Points[int] = array("q")
-    theirs = segments(consumer)
+    theirs, i = segments(consumer), 0
     for start, end, level in segments(provider):
         at = start
-        for since, until, other in theirs:
-            if until <= at or since >= end:
-                continue
+        while i < len(theirs) and theirs[i][1] <= start:
+            i += 1
+        while i < len(theirs) and theirs[i][0] < end:
+            since, until, other = theirs[i]
             if since > at and alone:
                 lay(found, at, since, level)
             lay(found, max(since, at), min(until, end), min(level, other))
             at = min(until, end)
+            if until > end:
+                break  # it reaches into the next segment
+            i += 1
         if at < end and alone:
             lay(found, at, end, level)
     return found

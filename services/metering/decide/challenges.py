@@ -139,7 +139,11 @@ def _passed(
     if table is not None and _under_table(result, throughput, table):
         return False
     earlier = sorted(
-        (one for one in known if one.benchmark == result.benchmark and one.end_ms <= result.end_ms),
+        (
+            one
+            for one in known
+            if (one.work_class, one.benchmark) == (result.work_class, result.benchmark) and one.end_ms <= result.end_ms
+        ),
         key=lambda one: (one.end_ms, one.challenge),
     )
     if not earlier or not _under_median(throughput, earlier):

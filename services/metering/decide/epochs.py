@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 import msgspec
 from msgspec import UNSET
-from msgspec.structs import replace
 
 from events.envelope import encode_data
 from events.metering import (
@@ -38,6 +37,9 @@ PAGE_NODES: Final = 200
 PAGE_BYTES: Final = 64_000
 """Room for a page's nodes in a record of 65,535 bytes; the rest is the envelope's."""
 
+MOST_OVER: Final = 100
+"""Intervals over capacity that are told of a device: one commit holds an epoch. All of them count nothing."""
+
 
 def close_epoch(command: CloseEpoch, state: Metering, context: Context) -> Decision:
     """Close the next epoch of a closed backfill, or the next live one once its time has come."""
@@ -55,7 +57,8 @@ def close_epoch(command: CloseEpoch, state: Metering, context: Context) -> Decis
     owned = [(device, node.owner) for nodes in tallied.values() for node in nodes.values() for device in node.devices]
     judged = judge(state, epoch, owned)
     scores = {kind: _scores(state, epoch, nodes, judged) for kind, nodes in tallied.items()}
-    pages = _epoch_pages(epoch, with_energy(state, epoch, scores))
+    shown = with_energy(state, epoch, scores)
+    pages = _epoch_pages(epoch, shown)
     closed = EpochClosed(
         epoch,
         state.grid.start(epoch),
@@ -63,7 +66,7 @@ def close_epoch(command: CloseEpoch, state: Metering, context: Context) -> Decis
         str(context.position),
         len(pages),
         merkle_root([bytes(encode_data(page)) for page in pages]).hex(),
-        {kind: _totals(scores.get(kind, ())) for kind in KINDS if kind in scores or kind == "gpu"},
+        {kind: _totals(shown[kind]) for kind in KINDS if kind in scores or kind == "gpu"},
         _table_hashes(state, epoch),
         backfill.backfill if backfill else None,
     )
@@ -92,12 +95,12 @@ def _epoch_pages(epoch: int, scores: Mapping[DeviceKind, Sequence[NodeScore]]) -
     ]
 
 
-def _pages(scores: Sequence[NodeScore]) -> Iterator[tuple[NodeScore, ...]]:
-    """Yield at most 200 nodes at a time, fewer where they would not fit in one record."""
+def _pages(scores: Sequence[NodeScore], twice: Collection[str] = ()) -> Iterator[tuple[NodeScore, ...]]:
+    """Yield at most 200 nodes at a time, fewer where they, and those named twice, would not fit in one record."""
     page: list[NodeScore] = []
     size = 0
     for score in scores:
-        length = len(msgspec.json.encode(score)) + 1
+        length = len(msgspec.json.encode(score)) + 1 + (len(score.node) + 3) * (score.node in twice)
         if page and (len(page) == PAGE_NODES or size + length > PAGE_BYTES):
             yield tuple(page)
             page, size = [], 0
@@ -125,7 +128,7 @@ def _table_hashes(state: Metering, epoch: int) -> dict[WorkClass, str]:
 def _over_capacity(epoch: int, tallied: Mapping[str, NodeTally]) -> Iterable[OverCapacityDetected]:
     for node_id, node in tallied.items():
         for device_id, device in node.devices.items():
-            for start, end, level in device.over:
+            for start, end, level in device.over[:MOST_OVER]:
                 yield OverCapacityDetected(node_id, device_id, epoch, start, end, level)
 
 
@@ -156,14 +159,18 @@ def _late(state: Metering, epoch: int, *, live: bool) -> Iterable[Emit]:
         return
     for late in sorted(state.touched):
         for kind in scored(state):
-            for fact in _late_pages(late, epoch, kind, late_scores(state, late, epoch, kind)):
-                again = held_again(state.holdback, late, kind, fact.nodes)
-                yield Emit(f"epoch/{late}", replace(fact, held_again=again) if again else fact)
+            scores = late_scores(state, late, epoch, kind)
+            again = frozenset(held_again(state.holdback, late, kind, scores))
+            yield from (Emit(f"epoch/{late}", fact) for fact in _late_pages(late, epoch, kind, scores, again))
 
 
-def _late_pages(epoch: int, scored_in: int, kind: DeviceKind, scores: Sequence[NodeScore]) -> Iterator[LateUsageScored]:
+def _late_pages(
+    epoch: int, scored_in: int, kind: DeviceKind, scores: Sequence[NodeScore], again: Collection[str] = ()
+) -> Iterator[LateUsageScored]:
     """Yield the pages of late scores; each tells how many there are and what all of them sum to."""
     total = str(sum(int(score.micro_rgpu_hours) for score in scores))
-    pages = list(_pages(scores))
+    pages = list(_pages(scores, again))
+    told = UNSET if kind == "gpu" else kind
     for page, nodes in enumerate(pages):
-        yield LateUsageScored(epoch, scored_in, page, len(pages), total, nodes, UNSET if kind == "gpu" else kind)
+        named = tuple(score.node for score in nodes if score.node in again) or UNSET
+        yield LateUsageScored(epoch, scored_in, page, len(pages), total, nodes, told, named)

@@ -116,7 +116,7 @@ def record_readings(command: RecordReadings, state: Metering, context: Context) 
         batch.late_of.spool_sha256 if batch.late_of else None,
         _backfill(pairs),
         spool or UNSET,
-        energy_rejected(batch.energy, state, context.time_ms) or UNSET,
+        energy_rejected(batch.energy, batch.node, state, context.time_ms) or UNSET,
     )
     return Decision([Emit(batch.node, fact)], _answer(fact))
 
