@@ -40,12 +40,13 @@ run: setup ## Set up, start everything, play the demo, then keep serving on port
 test: setup ## Run all tests but the long ones, WORKERS (2) at a time; prints the engines used
 	$(PYTEST) -n $(WORKERS) --dist worksteal
 
-check: setup ## Lint, format, types, dependency rules, schemas up to date and compatible
+check: setup ## Lint, format, types, dependency rules, schemas and AsyncAPI up to date, compatible and valid
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m infra.schemas --check
+	$(BIN)/python -m infra.asyncapi --check
 
 soak: setup ## Run the long tests: a million facts, the whole trace, a large write-ahead log
 	$(PYTEST) -m soak
@@ -72,9 +73,10 @@ format: setup ## Format the code and mend what the linter can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-schemas: setup ## Write the JSON Schemas: facts that are new or not yet published, and community.yaml
+schemas: setup ## Write the JSON Schemas (new or unpublished facts, community.yaml) and the AsyncAPI document
 	$(BIN)/python -m infra.schemas
 	$(BIN)/python -m infra.genesis_schema
+	$(BIN)/python -m infra.asyncapi
 
 golden: setup ## Add the golden bytes of facts that have none yet
 	$(BIN)/python -m tests.golden.make

@@ -80,6 +80,7 @@ ENTRY_POINTS: Final = {
     "infra.background": "make up, down, logs",
     "infra.schemas": "make check, make schemas",
     "infra.genesis_schema": "make schemas",
+    "infra.asyncapi": "make check, make schemas",
     "infra.memory": "the store without a database, for tests of rules",
     "infra.memory_views": "views without a database, for tests of rules",
     "infra.wallet": "for scripts of people who act with a wallet, and for tests",
