@@ -9,16 +9,16 @@ later, and the result is that of a clean rebuild.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from typing import Final
 
 from eventsourcing.persistence import Notification
 
 from events.bus import Page
 from events.catalog import Catalog
-from events.store import Checkpoint, Move
+from events.store import Move
 from projections.fold import Folder, Outcome, Poisoned, Workspace
 from projections.store import Parked, RowsRefused, Writer
 from projections.view import View
@@ -46,7 +46,7 @@ class Intake:
         """
         outcomes, unknown = self._folder.gather(page.records)
         alarms: Sequence[Parked] = ()
-        if outcomes:
+        if outcomes or not page.records:
             alarms = await self._take(part(page, 0, len(outcomes)), outcomes)
         if unknown is not None:
             raise unknown
@@ -67,11 +67,10 @@ class Intake:
 
     async def _commit(self, page: Page, outcomes: Sequence[Outcome], *, careful: bool) -> Sequence[Parked]:
         workspace = Workspace(self._view)
-        digest = hashlib.sha256(page.records[-1].state).digest()
         async with self._writing() as writer:
             # First the checkpoint: only its winner reads rows, so no row is folded from a stale one.
-            after = Checkpoint(writer.follower, page.channel, page.last, digest)
-            await writer.move([Move(page.before, after)])
+            went_on = [each for each in (page, *page.quiet) if each.last > each.before]
+            await writer.move([Move(each.before, each.checkpoint(writer.follower)) for each in went_on])
             blocked = dict(await writer.blocked())
             await workspace.fetch(writer, outcomes)
             parked: list[Parked] = []
@@ -132,7 +131,8 @@ def told(error: BaseException) -> str:
 
 
 def part(page: Page, start: int, stop: int) -> Page:
-    """Return the page's records `start` to `stop`, with the offsets they stand at."""
-    base = page.last - len(page.records)
-    before = base + start if start else page.before
-    return Page(page.channel, before, base + stop, page.records[start:stop])
+    """Return the page's records `start` to `stop`, with the positions they stand at."""
+    before = page.records[start - 1].id if start else page.before
+    if stop == len(page.records):
+        return replace(page, before=before, records=page.records[start:])
+    return Page(page.channel, before, page.records[stop - 1].id, page.records[start:stop])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from events.channels import positions_by_service
 from events.store import Store
 from projections.store import ViewStore
 from projections.view import View
@@ -47,10 +48,9 @@ async def lag(
     found = []
     parked = await view_store.parked_counts()
     for view in views:
-        points = await view_store.checkpoints(view.follower)
-        for service in view.services:
-            position = points[service].position if service in points else 0
-            found.append(Lag(view.follower, service, position, heads[service], parked.get(view.follower, 0)))
+        reached = positions_by_service(await view_store.checkpoints(view.follower))
+        count = parked.get(view.follower, 0)
+        found += [Lag(view.follower, name, reached.get(name, 0), heads[name], count) for name in view.services]
     for policy in policies:
         follower = f"policy/{policy.name}"
         points = await stores[policy.service].checkpoints(follower)

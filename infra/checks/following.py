@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
+from events.channels import service_of
 from events.store import Checkpoint, StoreRewound, verify_checkpoint
 from infra.checks.check import Check, listed
 from infra.platform import Platform
@@ -17,7 +18,7 @@ async def views(platform: Platform) -> AsyncIterator[Check]:
     for view in platform.views:
         try:
             for checkpoint in (await platform.view_store.checkpoints(view.follower)).values():
-                await verify_checkpoint(platform.stores[checkpoint.channel], checkpoint)
+                await verify_checkpoint(platform.stores[service_of(checkpoint.channel)], checkpoint)
         except StoreRewound as error:
             yield Check(f"view {view.name}", "broken", str(error), _REBUILD.format(view.name))
             continue
@@ -34,7 +35,7 @@ async def policies(platform: Platform) -> Check:
     for name in platform.stores:
         for point in await _remembered(platform, name):
             seen += 1
-            source = platform.stores.get(point.channel)
+            source = platform.stores.get(service_of(point.channel))
             if source is None:
                 continue
             try:
