@@ -66,6 +66,11 @@ class NativeKafka:
         """The addresses of all brokers, as clients take them."""
         return ",".join(f"127.0.0.1:{port}" for port, _ in self._ports.values())
 
+    @property
+    def numbers(self) -> list[int]:
+        """The brokers' numbers, from 1 on."""
+        return list(self._ports)
+
     def start(self) -> str:
         """Start every broker that does not run; return the addresses once all of them answer. Raises BrokerFailed."""
         for number in self._ports:
