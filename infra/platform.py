@@ -12,13 +12,14 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg  # type: ignore[import-untyped]
 
 from events.catalog import Catalog
 from events.facts import FACTS_BY_SERVICE, catalog
 from events.store import StoreUnavailable
+from events.telemetry import Telemetry
 from infra.gate import Ungated
 from infra.keys import KeyDirectory
 from infra.postgres.alone import alone
@@ -30,6 +31,9 @@ from infra.postgres.views import PostgresViews
 from infra.settings import Settings
 from infra.subject_keys import PostgresSubjectKeys, open_subject_keys
 from infra.tail import TailBus
+from infra.telemetry.following import traced
+from infra.telemetry.numbers import Numbers
+from infra.telemetry.opening import open_telemetry
 from projections.catalog import views
 from projections.runner import ViewRunner
 from projections.versions import Versions, make_versions
@@ -43,6 +47,9 @@ from services.metering.service import service as metering
 from services.registry.erasing import EraseRunner
 from services.registry.service import service as registry
 from services.treasury.service import service as treasury
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import SpanProcessor
 
 ROLES: Final = ("http", "follow", "clock")
 """Every role of this version; `commons up` without a list starts them all."""
@@ -74,6 +81,8 @@ class Platform:
     view_store: PostgresViews
     versions: Versions
     subject_keys: PostgresSubjectKeys
+    telemetry: Telemetry
+    numbers: Numbers
 
 
 def wall_clock_ms() -> int:
@@ -88,30 +97,34 @@ def services() -> dict[str, Service[Any]]:
 
 
 @asynccontextmanager
-async def open_platform(settings: Settings, dsn: str) -> AsyncIterator[Platform]:
+async def open_platform(settings: Settings, dsn: str, spans: SpanProcessor | None = None) -> AsyncIterator[Platform]:
     """Connect the parts over the database at `dsn`; everything is closed on leaving.
+
+    `spans` takes the spans in place of the collector that the settings name.
 
     Raises StoreUnavailable, OtherHome, and LayoutRefused for a database that other software has written.
     """
     async with AsyncExitStack() as stack:
         await check_postgres(dsn)
         keys, facts = KeyDirectory(settings.home), catalog()
-        readers = await open_pool(dsn, size=CONNECTIONS, read_only=True)
+        watch = await stack.enter_async_context(open_telemetry(settings.telemetry, dsn, spans))
+        connections = watch.connections
+        readers = await open_pool(dsn, size=CONNECTIONS, read_only=True, connections=connections)
         stack.push_async_callback(readers.close)
-        view_readers = await open_pool(dsn, size=CONNECTIONS, read_only=True, by_key=False)
+        view_readers = await open_pool(dsn, size=CONNECTIONS, read_only=True, by_key=False, connections=connections)
         stack.push_async_callback(view_readers.close)
-        pool = await open_pool(dsn, size=CONNECTIONS, by_key=False)
+        pool = await open_pool(dsn, size=CONNECTIONS, by_key=False, connections=connections)
         stack.push_async_callback(pool.close)
         await bind_input_key(pool, keys.secret("inputs"))
         stores = await stack.enter_async_context(
-            open_stores(dsn, list(FACTS_BY_SERVICE), pool_size=CONNECTIONS, readers=readers)
+            open_stores(dsn, list(FACTS_BY_SERVICE), pool_size=CONNECTIONS, readers=readers, connections=connections)
         )
         subject_keys = await open_subject_keys(dsn, settings.home)
         stack.push_async_callback(subject_keys.close)
         feed = DirectoryFeed(stores["registry"], facts)
         made = services()
         appenders = {
-            name: Appender(service, stores[name], facts, feed.current, keys.secret("inputs"))
+            name: Appender(service, stores[name], facts, feed.current, keys.secret("inputs"), watch.telemetry)
             for name, service in made.items()
         }
         view_store = PostgresViews(pool, view_readers)
@@ -130,6 +143,8 @@ async def open_platform(settings: Settings, dsn: str) -> AsyncIterator[Platform]
             view_store=view_store,
             versions=make_versions(view_store, stores, facts),
             subject_keys=subject_keys,
+            telemetry=watch.telemetry,
+            numbers=watch.numbers,
         )
 
 
@@ -188,8 +203,9 @@ async def _end(platform: Platform, tasks: Sequence[asyncio.Future[None]], ending
 
 def policy_runners(platform: Platform) -> list[PolicyRunner]:
     """Return a runner for each policy of each service."""
+    bus = traced(platform.bus, platform.telemetry)
     return [
-        PolicyRunner(policy, platform.appenders[name], platform.bus, platform.catalog)
+        PolicyRunner(policy, platform.appenders[name], bus, platform.catalog, platform.telemetry)
         for name, service in platform.services.items()
         for policy in service.policies
     ]
@@ -197,8 +213,9 @@ def policy_runners(platform: Platform) -> list[PolicyRunner]:
 
 def view_runners(platform: Platform) -> list[ViewRunner]:
     """Return a runner for each view."""
+    bus = traced(platform.bus, platform.telemetry)
     return [
-        ViewRunner(view, platform.view_store, platform.bus, platform.catalog, platform.versions.make)
+        ViewRunner(view, platform.view_store, bus, platform.catalog, platform.versions.make, platform.telemetry)
         for view in platform.views
     ]
 

@@ -12,6 +12,8 @@ from urllib.parse import urlsplit
 
 PREFIX: Final = "COMMONS_"
 TEST_PREFIX: Final = "COMMONS_TEST_"
+NONE: Final = "none:"
+"""The value of a setting that says: not at all."""
 
 
 class SettingRefused(Exception):
@@ -36,6 +38,8 @@ SETTINGS: Final = (
     Setting("COMMONS_BUS", "tail:", "how followers get facts; `tail:` reads the stores themselves"),
     Setting("COMMONS_LOG_LEVEL", "warning", "debug, info (a line per request), warning or error"),
     Setting("COMMONS_LOG_FORMAT", "auto", "text, json, or auto: text on a terminal, json elsewhere"),
+    Setting("COMMONS_TELEMETRY", "none:", "where traces go: `none:` or otlp://host:port, an OpenTelemetry collector"),
+    Setting("COMMONS_METRICS_LISTEN", "none:", "address of /metrics and /health for processes without the role http"),
     Setting("COMMONS_AGENT_HOME", "./agent", "the agent's key, spool and receipts; made 0700 at the first start"),
     Setting("COMMONS_AGENT_SERVER", "http://127.0.0.1:8700", "the public URL of the instance the agent reports to"),
     Setting("COMMONS_AGENT_SLICE_SECONDS", "60", "how long one reading of the agent is, 1 to 300"),
@@ -56,6 +60,8 @@ class Settings:
     bus: str
     log_level: str
     log_format: str = "auto"
+    telemetry: str = "none:"
+    metrics_listen: tuple[str, int] | None = None
 
     @property
     def embedded(self) -> bool:
@@ -81,7 +87,8 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
 
 
 def _parsed(values: Mapping[str, str], given: Mapping[str, str]) -> Settings:
-    host, port = _listen(values["COMMONS_LISTEN"])
+    listen = values["COMMONS_LISTEN"]
+    host, port = _listen(listen, f"COMMONS_LISTEN={listen} must be host:port")
     bus, database, level = values["COMMONS_BUS"], values["COMMONS_DATABASE"], values["COMMONS_LOG_LEVEL"].lower()
     if bus != "tail:":
         raise SettingRefused(f"COMMONS_BUS={bus}: only tail: is there in this version")
@@ -97,7 +104,23 @@ def _parsed(values: Mapping[str, str], given: Mapping[str, str]) -> Settings:
     url = given.get("COMMONS_PUBLIC_URL") or f"http://{host}:{port}"
     if urlsplit(url).scheme not in {"http", "https"} or not urlsplit(url).netloc:
         raise SettingRefused(f"COMMONS_PUBLIC_URL={url} must be an http or https URL")
-    return Settings(Path(values["COMMONS_HOME"]).resolve(), host, port, url.rstrip("/"), database, bus, level, form)
+    telemetry, metrics = values["COMMONS_TELEMETRY"], values["COMMONS_METRICS_LISTEN"]
+    if telemetry != NONE:
+        _listen(telemetry.removeprefix("otlp://"), f"COMMONS_TELEMETRY={telemetry} must be none: or otlp://host:port")
+        if not telemetry.startswith("otlp://"):
+            raise SettingRefused(f"COMMONS_TELEMETRY={telemetry} must be none: or otlp://host:port")
+    return Settings(
+        Path(values["COMMONS_HOME"]).resolve(),
+        host,
+        port,
+        url.rstrip("/"),
+        database,
+        bus,
+        level,
+        form,
+        telemetry,
+        None if metrics == NONE else _listen(metrics, f"COMMONS_METRICS_LISTEN={metrics} must be none: or host:port"),
+    )
 
 
 def _ports_are_numbers(url: str) -> bool:
@@ -106,10 +129,10 @@ def _ports_are_numbers(url: str) -> bool:
     return all(not port or (port.isdecimal() and 0 < int(port) <= 65_535) for port in ports)  # noqa: PLR2004 - as above
 
 
-def _listen(text: str) -> tuple[str, int]:
+def _listen(text: str, refusal: str) -> tuple[str, int]:
     host, _, port = text.rpartition(":")
     if not host or not port.isdecimal() or not 1 <= int(port) <= 65_535:  # noqa: PLR2004 - the range of ports
-        raise SettingRefused(f"COMMONS_LISTEN={text} must be host:port, with a port from 1 to 65535")
+        raise SettingRefused(f"{refusal}, with a port from 1 to 65535")
     return host.strip("[]"), int(port)
 
 

@@ -10,14 +10,12 @@ import typer
 
 from infra.cli.output import EXIT_REFUSED, emit_json, fail, progress, say, table
 from infra.cli.session import with_platform
+from infra.following import followers
 from infra.platform import Platform
-from projections.lag import Lag, PolicyPlace
-from projections.lag import lag as measure
 from projections.rebuild import Progress, Rebuild, RebuildReport
 from projections.repair import Repair, RepairReport
 from projections.store import Parked
 from projections.view import View
-from services.registry.erasing import FOLLOWER, SOURCE
 
 views = typer.Typer(help="Look at facts that views could not fold, and fold them again.", no_args_is_help=True)
 
@@ -133,14 +131,3 @@ def lag(
     table("followers", columns, [(r.follower, r.channel, r.position, r.head, r.behind, r.parked) for r in rows])
     if any(row.parked for row in rows):
         say("Some views have parked facts: see 'commons views parked'.")
-
-
-async def followers(platform: Platform) -> list[Lag]:
-    """Return the delay of every view and policy."""
-    policies = [
-        PolicyPlace(name, policy.name, policy.source)
-        for name, service in platform.services.items()
-        for policy in service.policies
-    ]
-    policies.append(PolicyPlace(SOURCE, FOLLOWER.removeprefix("policy/"), SOURCE))
-    return await measure(platform.stores, platform.views, platform.view_store, policies)
