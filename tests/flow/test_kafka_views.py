@@ -7,11 +7,12 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from random import Random
+from typing import Any
 
 import pytest
 from eventsourcing.persistence import Notification
 
-from events.bus import ChannelGap, OtherBus, Page
+from events.bus import ChannelGap, OtherBus, Page, Subscription
 from events.channels import positions_by_service
 from events.facts import catalog
 from events.store import Store
@@ -24,7 +25,7 @@ from infra.tail import TailBus
 from projections import usage
 from projections.catalog import views
 from projections.queries import ViewReader
-from projections.rebuild import rebuild
+from projections.rebuild import Rebuild, rebuild
 from projections.routes import NotCaughtUp, QueryContext
 from projections.runner import ViewRunner
 from projections.view import View
@@ -113,31 +114,42 @@ async def test_every_view_holds_what_a_rebuild_holds(
         await world.assert_as_rebuilt(view)
 
 
-@pytest.mark.parametrize("partitions", [1, 6])
-async def test_three_consumers_of_one_view_hold_what_a_rebuild_holds(cluster: Cluster, partitions: int) -> None:
-    """And all of them get something, where there is enough to share."""
-    world, cluster = await community(2_000), replace(cluster, partitions=partitions)
-    shared = [Counting(usage.VIEW, world, cluster) for _ in range(3)]
-    async with relaying(world.stores.values(), cluster), running(shared):
-        await world.all_caught_up([usage.VIEW])
-        extra = a_community(Random(8), 3_000)
-        await world.history.record(*(entry for entry in extra if entry[1].TYPE.startswith("metering.")))
-        await world.all_caught_up([usage.VIEW])
-    await world.assert_as_rebuilt(usage.VIEW)
-    if partitions > 1:
-        assert all(runner.channels for runner in shared), [runner.channels for runner in shared]
-
-
-class Counting(ViewRunner):
-    """A runner that remembers which channels it was given."""
+class Shared(ViewRunner):
+    """A runner that remembers its subscription, and which channels it was given."""
 
     def __init__(self, view: View, world: Community, cluster: Cluster) -> None:
         super().__init__(view, world.kept, KafkaBus(cluster, world.stores), catalog())
         self.channels: set[str] = set()
+        self.subscription: Any = None
+
+    async def subscribe(self) -> Subscription:
+        self.subscription = await super().subscribe()
+        return self.subscription
 
     async def take(self, page: Page) -> None:
         self.channels.add(page.channel)
         await super().take(page)
+
+    @property
+    def share(self) -> int:
+        return len(self.subscription._member.placed) if self.subscription else 0
+
+
+@pytest.mark.parametrize(("partitions", "shares"), [(1, [0, 0, 1]), (6, [2, 2, 2])])
+async def test_three_consumers_share_a_view_and_hold_what_a_rebuild_holds(
+    cluster: Cluster, partitions: int, shares: list[int]
+) -> None:
+    world, cluster = await community(200), replace(cluster, partitions=partitions)
+    shared = [Shared(usage.VIEW, world, cluster) for _ in range(3)]
+    async with relaying(world.stores.values(), cluster), running(shared):
+        async with asyncio.timeout(SECONDS):
+            while sorted(runner.share for runner in shared) != shares:
+                await asyncio.sleep(0.05)
+        extra = a_community(Random(8), 3_000)
+        await world.history.record(*(entry for entry in extra if entry[1].TYPE.startswith("metering.")))
+        await world.all_caught_up([usage.VIEW])
+    await world.assert_as_rebuilt(usage.VIEW)
+    assert sum(bool(runner.channels) for runner in shared) >= sum(bool(share) for share in shares)
 
 
 async def test_a_consumer_that_begins_anew_after_every_page_holds_what_a_rebuild_holds(cluster: Cluster) -> None:
@@ -206,3 +218,27 @@ async def test_a_view_that_followed_the_stores_goes_on_where_it_stood(cluster: C
     await world.assert_as_rebuilt(usage.VIEW)
     with pytest.raises(OtherBus, match="has followed kafka/"):
         await ViewRunner(usage.VIEW, world.kept, TailBus(world.stores), catalog()).run()
+
+
+async def test_a_rebuild_stands_exactly_where_the_live_view_stands_on_every_partition(cluster: Cluster) -> None:
+    world = await community(400)
+    view = usage.VIEW
+    runner = world.runner(view, cluster)
+    await world.kept.prepare(view)
+    async with relaying(world.stores.values(), cluster):
+        subscription = await runner.subscribe()
+        for _ in range(3):  # some partitions are far, others have not begun
+            page = await subscription.fetch(5)
+            assert page is not None
+            await runner.take(page)
+        standing = await world.kept.checkpoints(view.follower)
+        assert len({at.position for at in standing.values()}) > 1
+        checked = await Rebuild(view, world.kept, world.stores, catalog()).check()
+        assert (checked.equal, checked.hash_before) == (True, checked.hash_after)
+        report = await rebuild(view, world.kept, world.stores, catalog())
+        assert report.equal
+        assert await world.kept.checkpoints(view.follower) == standing
+        await subscription.close()
+        async with running([world.runner(view, cluster)]):
+            await world.all_caught_up([view])
+    await world.assert_as_rebuilt(view)
