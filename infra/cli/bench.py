@@ -49,7 +49,19 @@ async def _rebuild(dsn: str, _home: Path) -> list[Figure]:
     return [await bench_rebuild(dsn, accounts=FEW_ACCOUNTS), await bench_rebuild(dsn, accounts=MANY_ACCOUNTS)]
 
 
-BENCHES: Final[dict[str, Bench]] = {"append": _append, "tail": _tail, "ingest": _ingest, "rebuild": _rebuild}
+async def _telemetry(_dsn: str, _home: Path) -> list[Figure]:
+    from infra.bench.telemetry import bench_telemetry  # noqa: PLC0415 - see above
+
+    return [await bench_telemetry()]
+
+
+BENCHES: Final[dict[str, Bench]] = {
+    "append": _append,
+    "tail": _tail,
+    "ingest": _ingest,
+    "rebuild": _rebuild,
+    "telemetry": _telemetry,
+}
 
 
 def bench(

@@ -21,7 +21,7 @@ from infra.telemetry.tracer import OtelTracer
 SEND_SECONDS: Final = 5
 """How long one batch may take; what does not fit in the queue meanwhile is dropped."""
 
-LAST_SECONDS: Final = 2.0
+LAST_SECONDS: Final = 1.0
 """How long the end of a process waits for its last spans."""
 
 

@@ -69,6 +69,7 @@ class Appender(Generic[S]):
         self._directory = directory
         self._input_key = input_key
         self._telemetry = telemetry or Telemetry()
+        self._tracing = self._telemetry.tracer.active
         self._state = service.initial()
         self._versions: dict[str, int] = {}
         self._position = 0
@@ -138,8 +139,15 @@ class Appender(Generic[S]):
 
         Raises the first Refusal, CheckpointMoved, Unavailable (nothing is known to be stored), DiskFull.
         """
-        with self._telemetry.tracer.span("append", service=self.service.name) as trace:
-            unit = Unit(requests, moves, asyncio.get_running_loop().create_future(), trace)
+        unit = Unit(requests, moves, asyncio.get_running_loop().create_future())
+        if self._tracing:
+            return await self._submit_traced(unit)
+        self._waiting.append(unit)
+        self._wake.set()
+        return await unit.done
+
+    async def _submit_traced(self, unit: Unit) -> Sequence[Accepted]:
+        with self._telemetry.tracer.span("append", service=self.service.name) as unit.trace:
             self._waiting.append(unit)
             self._wake.set()
             return await unit.done
@@ -193,9 +201,8 @@ class Appender(Generic[S]):
             fail(units, error)
 
     async def _measured(self, units: Sequence[Unit]) -> Sequence[Unit]:
-        tracer, name = self._telemetry.tracer, self.service.name
-        traces = distinct(unit.trace for unit in units) if tracer.active else ()
-        span = tracer.span("commit", traces, service=name, commands=len(units))
+        name, traces = self.service.name, distinct(unit.trace for unit in units) if self._tracing else ()
+        span = self._telemetry.tracer.span("commit", traces, service=name, commands=len(units))
         with self._telemetry.meter.time("commons_commit_seconds", name), span:
             return await self._commit(units)
 
@@ -218,7 +225,7 @@ class Appender(Generic[S]):
             )
             with self._telemetry.meter.time("commons_decide_seconds", self.service.name):
                 answers = await self._decide(group, units)
-            if self._telemetry.tracer.active:  # before the commit: who sees a fact finds its trace
+            if self._tracing:  # before the commit: who sees a fact finds its trace
                 await self._telemetry.notes.note(self.service.name, group.head.position, trace_notes(answers))
             if group.events or group.outcomes or group.moves:
                 seal = sealer(group.time_us)

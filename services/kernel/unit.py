@@ -34,7 +34,7 @@ class Unit:
     requests: Sequence[Request]
     moves: Sequence[Move]
     done: asyncio.Future[Sequence[Accepted]]
-    trace: str
+    trace: str = ""
 
 
 Answers = list[tuple[Unit, Found | CommonsError]]
