@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 from eventsourcing.persistence import Notification
@@ -12,6 +12,8 @@ from events.store import Store
 from infra.kafka.publisher import Delivery, Publisher
 from infra.kafka.relay import Relay
 from infra.kafka.topics import Cluster
+
+NO_TRACES: Mapping[int, str] = {}
 
 
 @asynccontextmanager
@@ -23,11 +25,11 @@ async def nobody_else() -> AsyncIterator[asyncio.Event]:
 class TwicePublisher(Publisher):
     """Sends everything twice, as a relay does that lost every acknowledgement."""
 
-    async def facts(self, page: Sequence[Notification]) -> list[Delivery]:
+    async def facts(self, page: Sequence[Notification], traces: Mapping[int, str] = NO_TRACES) -> list[Delivery]:
         before = dict(self._sent)
-        first = await super().facts(page)
+        first = await super().facts(page, traces)
         self._sent = before
-        return first + await super().facts(page)
+        return first + await super().facts(page, traces)
 
     async def watermarks(self, last: Notification, record_hash: bytes) -> list[Delivery]:
         before = dict(self._reached)

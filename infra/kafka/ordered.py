@@ -22,7 +22,7 @@ from events.bus import ChannelGap, Follower, OtherBus, Page
 from events.channels import service_of
 from events.store import PAGE, Checkpoint, Store
 from infra.kafka.membership import Membership, time_of
-from infra.kafka.records import read
+from infra.kafka.records import Came, read
 from infra.kafka.topics import Cluster
 
 AHEAD: Final = 2 * PAGE
@@ -56,7 +56,7 @@ class OrderedSubscription:
         self._member = Membership(cluster, follower.name, SoleAssignor, self._begin)
         self._reached: dict[str, int] = {}
         self._seen: dict[TopicPartition, int] = {}
-        self._early: dict[str, dict[int, Notification]] = {}
+        self._early: dict[str, dict[int, Came]] = {}
 
     async def start(self) -> None:
         """Join the group. Raises StoreUnavailable."""
@@ -114,7 +114,7 @@ class OrderedSubscription:
                 raise ChannelGap(self._follower.name, f"{partition.topic}/{partition.partition}", came.previous, seen)
             seen = came.position
             if came.fact is not None:
-                self._early[service][came.position] = came.fact
+                self._early[service][came.position] = came
         self._seen[partition] = seen
 
     def _next(self) -> Page | None:
@@ -123,13 +123,16 @@ class OrderedSubscription:
         for service, early in self._early.items():
             before = position = self._reached[service]
             records: list[Notification] = []
-            while len(records) < PAGE and (record := early.pop(position + 1, None)) is not None:
-                records.append(record)
+            traces: dict[int, str] = {}
+            while len(records) < PAGE and (came := early.pop(position + 1, None)) is not None and came.fact:
+                records.append(came.fact)
                 position += 1
+                if came.traceparent:
+                    traces[position] = came.traceparent
             if records:
                 self._reached[service] = position
                 self._early[service] = self._early.pop(service)  # so that one busy service does not starve the others
-                return Page(service, before, position, records)
+                return Page(service, before, position, records, traces=traces)
         return None
 
     def _ahead(self) -> list[TopicPartition]:

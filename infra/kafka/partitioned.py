@@ -107,6 +107,7 @@ class PartitionedSubscription:
     def _page(self, place: _Place, records: Sequence[object]) -> Page | None:
         """Return what is new of a batch. Raises ChannelGap."""
         facts: list[Notification] = []
+        traces: dict[int, str] = {}
         reached, mark = place.reached, b""
         for record in records:
             came = read(record)
@@ -118,8 +119,10 @@ class PartitionedSubscription:
             mark = came.mark
             if came.fact is not None:
                 facts.append(came.fact)
+                if came.traceparent:
+                    traces[came.position] = came.traceparent
         if reached == place.reached:
             return None
-        page = Page(place.channel, place.before, reached, facts, mark)
+        page = Page(place.channel, place.before, reached, facts, mark, traces=traces)
         place.before = place.reached = reached
         return page

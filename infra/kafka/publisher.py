@@ -20,6 +20,8 @@ REQUEST_SECONDS: Final = 15
 """How long one delivery is tried again before it counts as failed."""
 _STOP_SECONDS: Final = 5.0
 
+_UNTRACED: Final[Mapping[int, str]] = {}
+
 Delivery = asyncio.Future[Any]
 
 
@@ -57,8 +59,11 @@ class Publisher:
         with suppress(TimeoutError):
             await asyncio.wait_for(self._producer.stop(), _STOP_SECONDS)
 
-    async def facts(self, page: Sequence[Notification]) -> list[Delivery]:
-        """Send facts in the order of their positions; those a partition already ends with or after are left out."""
+    async def facts(self, page: Sequence[Notification], traces: Mapping[int, str] = _UNTRACED) -> list[Delivery]:
+        """Send facts in the order of their positions; those a partition already ends with or after are left out.
+
+        `traces` are the traceparents of some of them, by position.
+        """
         deliveries: list[Delivery] = []
         open_batches: dict[int, Any] = {}
         for record in page:
@@ -66,7 +71,8 @@ class Publisher:
             number = partition_of(stream, self._count)
             if record.id <= self._sent[number]:
                 continue
-            headers, milliseconds = fact_headers(record, self._sent[number]), recorded_ms(record.state)
+            headers = fact_headers(record, self._sent[number], traces.get(record.id, ""))
+            milliseconds = recorded_ms(record.state)
             batch = open_batches.get(number)
             if batch is None or not _put(batch, stream.encode(), record.state, milliseconds, headers):
                 if batch is not None:

@@ -15,6 +15,7 @@ import msgspec
 from eventsourcing.persistence import Notification
 
 from events.envelope import time_us
+from events.telemetry import TRACEPARENT, read_traceparent, record_headers
 
 FACT: Final = b"application/cloudevents+json"
 WATERMARK: Final = b"application/vnd.compute-commons.watermark+json"
@@ -33,13 +34,15 @@ class _Mark(msgspec.Struct, frozen=True):
 class Came:
     """One record as it came: a fact's notification, or the hash a watermark names.
 
-    `previous` is the position of the fact before it in its partition (0: the first).
+    `previous` is the position of the fact before it in its partition (0: the first), `traceparent` the span a fact was
+    made in, where somebody traces.
     """
 
     position: int
     previous: int
     fact: Notification | None
     mark: bytes = b""
+    traceparent: str = ""
 
     @property
     def record_hash(self) -> bytes:
@@ -47,7 +50,7 @@ class Came:
         return self.mark if self.fact is None else hashlib.sha256(self.fact.state).digest()
 
 
-def fact_headers(record: Notification, previous: int) -> Headers:
+def fact_headers(record: Notification, previous: int, traceparent: str = "") -> Headers:
     """Return the headers of a fact: enough to route and to order it without looking into its bytes."""
     return [
         _CONTENT,
@@ -55,6 +58,7 @@ def fact_headers(record: Notification, previous: int) -> Headers:
         ("previous", b"%d" % previous),
         ("type", record.topic.encode()),
         ("streamversion", b"%d" % record.originator_version),
+        *record_headers(traceparent),
     ]
 
 
@@ -71,7 +75,11 @@ def read(record: Any) -> Came:
     if headers["content-type"] == WATERMARK:
         return Came(position, previous, None, bytes.fromhex(msgspec.json.decode(record.value, type=_Mark).sha256))
     stream, version = record.key.decode(), int(headers["streamversion"])
-    return Came(position, previous, Notification(stream, version, headers["type"].decode(), record.value, position))
+    fact = Notification(stream, version, headers["type"].decode(), record.value, position)
+    traced = headers.get(TRACEPARENT)
+    return Came(
+        position, previous, fact, traceparent=read_traceparent(traced.decode("ascii", "replace")) if traced else ""
+    )
 
 
 def recorded_ms(record: bytes) -> int:

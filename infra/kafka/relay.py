@@ -20,6 +20,7 @@ from typing import Final
 from eventsourcing.persistence import Notification
 
 from events.store import Checkpoint, CheckpointMoved, Move, Store, StoreUnavailable, read_on, verify_checkpoint
+from events.telemetry import Telemetry, distinct
 from infra.kafka.ends import last_records
 from infra.kafka.publisher import Delivery, Publisher
 from infra.kafka.topics import Cluster, ensure_topics, translated
@@ -41,12 +42,20 @@ Alone = Callable[[], AbstractAsyncContextManager[asyncio.Event]]
 class Relay:
     """Publishes one service's facts. Two at once do no harm but double work; `alone` sees to it that there is one."""
 
-    def __init__(self, store: Store, cluster: Cluster, alone: Alone, publisher: type[Publisher] = Publisher) -> None:
+    def __init__(
+        self,
+        store: Store,
+        cluster: Cluster,
+        alone: Alone,
+        publisher: type[Publisher] = Publisher,
+        telemetry: Telemetry | None = None,
+    ) -> None:
         """Take plain parts; `alone()` waits until this process may work, and tells when it may no more."""
         self._store = store
         self._cluster = cluster
         self._alone = alone
         self._publisher = publisher
+        self._telemetry = telemetry or Telemetry()
         self._channel = f"kafka/{cluster.topic(store.service)}/{cluster.generation}"
         self._at = Checkpoint(FOLLOWER, self._channel, 0, b"")
         self._read: Notification | None = None
@@ -95,13 +104,22 @@ class Relay:
             page = await read_on(self._store, here)
             if page:
                 self._read, here = page[-1], _at(self._channel, page[-1])
-                self._in_flight.append((here, await publisher.facts(page)))
+                self._in_flight.append((here, await self._send(publisher, page)))
             while self._in_flight and (not page or len(self._in_flight) >= PAGES_IN_FLIGHT):
                 await self._acknowledged()
             await self._keep()
             await self._tell(publisher, here)
             if not page:
                 await self._store.wait(here.position, self._patience(publisher))
+
+    async def _send(self, publisher: Publisher, page: Sequence[Notification]) -> list[Delivery]:
+        tracer = self._telemetry.tracer
+        if not tracer.active:
+            return await publisher.facts(page)
+        service = self._store.service
+        traces = await self._telemetry.notes.noted(service, page[0].id - 1, page[-1].id)
+        with tracer.span(f"relay {service}", distinct(traces.values()), facts=len(page)):
+            return await publisher.facts(page, traces)
 
     async def _acknowledged(self) -> None:
         """Wait for the oldest page's deliveries. Raises KafkaError for one that failed."""

@@ -31,7 +31,7 @@ from projections.runner import ViewRunner
 from projections.view import View
 from tests.history import History, a_community, posted
 from tests.kafka_source import KafkaSource, skip_unless_real
-from tests.relaying import TwicePublisher, relaying
+from tests.relaying import NO_TRACES, TwicePublisher, relaying
 
 SERVICES = ("registry", "metering", "treasury")
 SECONDS = 60
@@ -171,10 +171,10 @@ async def test_a_consumer_that_begins_anew_after_every_page_holds_what_a_rebuild
 class ForgetfulPublisher(Publisher):
     """Loses the second fact of the only partition, as no relay should."""
 
-    async def facts(self, page: Sequence[Notification]) -> list[Delivery]:
-        before = await super().facts(page[:1])
+    async def facts(self, page: Sequence[Notification], traces: Mapping[int, str] = NO_TRACES) -> list[Delivery]:
+        before = await super().facts(page[:1], traces)
         self._sent[0] = page[1].id
-        return before + await super().facts(page[2:])
+        return before + await super().facts(page[2:], traces)
 
 
 async def test_a_fact_missing_between_two_others_stops_the_consumer(cluster: Cluster) -> None:
