@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg  # type: ignore[import-untyped]
 
+from events.bus import Bus
 from events.catalog import Catalog
 from events.facts import FACTS_BY_SERVICE, catalog
 from events.store import StoreUnavailable
 from events.telemetry import Telemetry
+from infra.buses import RELAY, open_bus, relays
 from infra.gate import Ungated
 from infra.keys import KeyDirectory
 from infra.postgres.alone import alone
@@ -30,7 +32,6 @@ from infra.postgres.store import PostgresStore, open_stores
 from infra.postgres.views import PostgresViews
 from infra.settings import Settings
 from infra.subject_keys import PostgresSubjectKeys, open_subject_keys
-from infra.tail import TailBus
 from infra.telemetry.following import traced
 from infra.telemetry.numbers import Numbers
 from infra.telemetry.opening import open_telemetry
@@ -51,11 +52,14 @@ from services.treasury.service import service as treasury
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import SpanProcessor
 
-ROLES: Final = ("http", "follow", "clock")
-"""Every role of this version; `commons up` without a list starts them all."""
+ROLES: Final = ("http", "follow", "clock", RELAY, *(f"{RELAY}:{service}" for service in FACTS_BY_SERVICE))
+"""Every role of this version."""
 
-CHILDREN: Final = (("http",), ("follow", "clock"))
-"""How `commons up` divides them on one machine, so that followers never slow a caller down."""
+CHILDREN: Final = (("http",), ("follow", "clock", RELAY))
+"""How `commons up` divides them on one machine, so that followers never slow a caller down.
+
+Where followers read the stores themselves there is nothing to relay, and the role does nothing.
+"""
 
 CONNECTIONS: Final = 8
 WATCH_SECONDS: Final = 2.0
@@ -76,7 +80,7 @@ class Platform:
     services: Mapping[str, Service[Any]]
     feed: DirectoryFeed
     appenders: Mapping[str, Appender[Any]]
-    bus: TailBus
+    bus: Bus
     views: Sequence[View]
     view_store: PostgresViews
     versions: Versions
@@ -138,7 +142,7 @@ async def open_platform(settings: Settings, dsn: str, spans: SpanProcessor | Non
             services=made,
             feed=feed,
             appenders=appenders,
-            bus=TailBus(stores),
+            bus=open_bus(settings, stores),
             views=views(),
             view_store=view_store,
             versions=make_versions(view_store, stores, facts),
@@ -168,6 +172,7 @@ async def run_roles(
         work.append(erase_runner(platform).run())
     if "clock" in roles:
         work.append(_clock(platform))
+    work += relays(platform.settings, roles, platform.stores, platform.dsn, platform.telemetry)
     tasks = [asyncio.ensure_future(item) for item in work]
     edge = asyncio.ensure_future(serve_http(platform, stop)) if "http" in roles else None
     if edge is not None:

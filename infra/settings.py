@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,10 @@ from urllib.parse import urlsplit
 
 PREFIX: Final = "COMMONS_"
 TEST_PREFIX: Final = "COMMONS_TEST_"
+TAIL: Final = "tail:"
+KAFKA: Final = "kafka://"
+MOST_PARTITIONS: Final = 1_000
+MOST_REPLICAS: Final = 9
 NONE: Final = "none:"
 """The value of a setting that says: not at all."""
 
@@ -35,7 +40,11 @@ SETTINGS: Final = (
     Setting("COMMONS_LISTEN", "127.0.0.1:8700", "address and port of the HTTP edge"),
     Setting("COMMONS_PUBLIC_URL", "http://<listen>", "the URL callers sign; differs from the address behind a proxy"),
     Setting("COMMONS_DATABASE", "embedded:", "`embedded:` or postgresql://user@host/database", secret=True),
-    Setting("COMMONS_BUS", "tail:", "how followers get facts; `tail:` reads the stores themselves"),
+    Setting("COMMONS_BUS", "tail:", "how followers get facts: `tail:` reads the stores, or kafka://host:port[,...]"),
+    Setting("COMMONS_KAFKA_PARTITIONS", "6", "partitions of every topic; fixed when a topic is made"),
+    Setting("COMMONS_KAFKA_REPLICATION", "1", "brokers that keep each fact; 3 in a cluster"),
+    Setting("COMMONS_KAFKA_GENERATION", "1", "raised by one, topics are made anew: the way to other partitions"),
+    Setting("COMMONS_KAFKA_PREFIX", "", "begins the names of topics and groups on brokers shared with others"),
     Setting("COMMONS_LOG_LEVEL", "warning", "debug, info (a line per request), warning or error"),
     Setting("COMMONS_LOG_FORMAT", "auto", "text, json, or auto: text on a terminal, json elsewhere"),
     Setting("COMMONS_TELEMETRY", "none:", "where traces go: `none:` or otlp://host:port, an OpenTelemetry collector"),
@@ -62,6 +71,15 @@ class Settings:
     log_format: str = "auto"
     telemetry: str = "none:"
     metrics_listen: tuple[str, int] | None = None
+    kafka_partitions: int = 6
+    kafka_replication: int = 1
+    kafka_generation: int = 1
+    kafka_prefix: str = ""
+
+    @property
+    def brokers(self) -> str:
+        """The brokers' addresses, as clients take them."""
+        return self.bus.removeprefix(KAFKA)
 
     @property
     def embedded(self) -> bool:
@@ -90,8 +108,7 @@ def _parsed(values: Mapping[str, str], given: Mapping[str, str]) -> Settings:
     listen = values["COMMONS_LISTEN"]
     host, port = _listen(listen, f"COMMONS_LISTEN={listen} must be host:port")
     bus, database, level = values["COMMONS_BUS"], values["COMMONS_DATABASE"], values["COMMONS_LOG_LEVEL"].lower()
-    if bus != "tail:":
-        raise SettingRefused(f"COMMONS_BUS={bus}: only tail: is there in this version")
+    _check_bus(bus)
     if database != "embedded:" and urlsplit(database).scheme not in {"postgresql", "postgres"}:
         raise SettingRefused("COMMONS_DATABASE must be embedded: or postgresql://user@host/database")
     if not _ports_are_numbers(database):
@@ -120,7 +137,36 @@ def _parsed(values: Mapping[str, str], given: Mapping[str, str]) -> Settings:
         form,
         telemetry,
         None if metrics == NONE else _listen(metrics, f"COMMONS_METRICS_LISTEN={metrics} must be none: or host:port"),
+        _number(values, "COMMONS_KAFKA_PARTITIONS", MOST_PARTITIONS),
+        _number(values, "COMMONS_KAFKA_REPLICATION", MOST_REPLICAS),
+        _number(values, "COMMONS_KAFKA_GENERATION", MOST_PARTITIONS),
+        _prefix(values["COMMONS_KAFKA_PREFIX"]),
     )
+
+
+def _check_bus(bus: str) -> None:
+    if bus == TAIL:
+        return
+    refusal = f"COMMONS_BUS={bus} must be tail: or kafka://host:port[,host:port...]"
+    if not bus.startswith(KAFKA):
+        raise SettingRefused(refusal)
+    for address in bus.removeprefix(KAFKA).split(","):
+        _listen(address, refusal)
+
+
+def _number(values: Mapping[str, str], name: str, most: int) -> int:
+    text = values[name]
+    if not text.isdecimal() or not 1 <= int(text) <= most:
+        raise SettingRefused(f"{name}={text} must be a number from 1 to {most}")
+    return int(text)
+
+
+def _prefix(text: str) -> str:
+    if not re.fullmatch(r"([A-Za-z0-9._-]{0,99}[.-])?", text):
+        raise SettingRefused(
+            f"COMMONS_KAFKA_PREFIX={text} must be letters, digits, `.`, `_`, `-`, ending in `.` or `-`"
+        )
+    return text
 
 
 def _ports_are_numbers(url: str) -> bool:

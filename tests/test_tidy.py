@@ -81,6 +81,7 @@ ENTRY_POINTS: Final = {
     "infra.schemas": "make check, make schemas",
     "infra.genesis_schema": "make schemas",
     "infra.asyncapi": "make check, make schemas",
+    "infra.kafka.broker": "a native Kafka, for tests and for trying things out",
     "infra.memory": "the store without a database, for tests of rules",
     "infra.memory_views": "views without a database, for tests of rules",
     "infra.wallet": "for scripts of people who act with a wallet, and for tests",
@@ -389,7 +390,7 @@ def test_the_table_of_settings_is_the_one_of_the_code() -> None:
     text = (ROOT / "docs" / "operations.md").read_text()
     rows = dict(re.findall(r"^\| `(COMMONS_[A-Z_]+)` \| `([^`]*)` \|", text, re.MULTILINE))
     assert rows == {setting.name: setting.default for setting in settings.SETTINGS}
-    mentioned = set(re.findall(r"COMMONS_[A-Z_]*[A-Z]", text)) - {"COMMONS_TEST_DATABASE"}
+    mentioned = set(re.findall(r"COMMONS_[A-Z_]*[A-Z]", text)) - {"COMMONS_TEST_DATABASE", "COMMONS_TEST_KAFKA"}
     secrets = {f"{setting.name}_FILE" for setting in settings.SETTINGS if setting.secret}
     assert mentioned - set(rows) - secrets == set()
 

@@ -33,7 +33,7 @@ def up(
     json: Annotated[bool, typer.Option("--json", help="Say that it is ready as one JSON object.")] = False,
 ) -> None:
     """Start everything and serve until Ctrl-C."""
-    chosen = tuple(roles or ROLES)
+    chosen = tuple(roles or (role for group in CHILDREN for role in group))
     if unknown := sorted(set(chosen) - set(ROLES)):
         fail(f"unknown role {unknown[0]!r}", f"there are {', '.join(ROLES)}")
     settings = read_settings()
