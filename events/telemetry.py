@@ -45,7 +45,9 @@ class Tracer(Protocol):
     def span(
         self, name: str, parents: Sequence[str] | None = None, **attributes: str | int
     ) -> AbstractContextManager[str]:
-        """Measure what happens inside and yield the span's traceparent; what it raises is noted in it by type.
+        """Measure what happens inside and yield the span's traceparent, empty for one that is not kept.
+
+        What it raises is noted in it by type.
 
         By default it continues the span around it, or begins a trace. With `parents` it continues those: work that
         serves several traces at once stands in the first and is shown in the others; with none it is no span at all
