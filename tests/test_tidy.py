@@ -15,6 +15,7 @@ import pytest
 
 import events.bus
 import events.store
+import events.telemetry
 import projections.catalog
 import projections.store
 import services.kernel.errors
@@ -97,6 +98,7 @@ PORTS: Final = (
     services.kernel.nonces.Nonces,
     services.kernel.subject_keys.SubjectKeys,
     services.metering.heartbeats.Heartbeats,
+    events.telemetry.TraceNotes,
 )
 """Ports whose promises are written once, as suites in tests/contract that every adapter has to pass."""
 
