@@ -11,6 +11,7 @@ from events.bus import Bus
 from events.store import Store
 from events.telemetry import Telemetry
 from infra.postgres.alone import alone
+from infra.postgres.view_bus import keep_to_bus, move_views
 from infra.settings import TAIL, Settings
 from infra.tail import TailBus
 
@@ -46,6 +47,31 @@ def relays(
         Relay(stores[name], cluster, partial(alone, dsn, f"{RELAY}/{name}"), telemetry=telemetry).run()
         for name in named
     ]
+
+
+async def refuse_another_bus(settings: Settings, dsn: str) -> None:
+    """Raise BusChanged when the views of the database follow another bus than the settings name."""
+    await keep_to_bus(dsn, bus_name(settings))
+
+
+async def move_to_bus(settings: Settings, dsn: str) -> int:
+    """Let the views go on along the bus the settings name; return how many. Raises NotDrained.
+
+    Nothing may follow meanwhile; who does finds its checkpoints gone, and stops.
+    """
+
+    def channels(service: str) -> Sequence[str]:
+        if settings.bus == TAIL:
+            return [service]
+        cluster = cluster_of(settings)
+        return [cluster.channel(service, partition) for partition in range(cluster.partitions)]
+
+    return await move_views(dsn, bus_name(settings), channels)
+
+
+def bus_name(settings: Settings) -> str:
+    """Return what the bus is noted as; brokers may change their addresses, a generation has topics of its own."""
+    return TAIL if settings.bus == TAIL else f"kafka:{settings.kafka_prefix}generation-{settings.kafka_generation}"
 
 
 def cluster_of(settings: Settings) -> Cluster:

@@ -21,7 +21,7 @@ from events.catalog import Catalog
 from events.facts import FACTS_BY_SERVICE, catalog
 from events.store import StoreUnavailable
 from events.telemetry import Telemetry
-from infra.buses import RELAY, open_bus, relays
+from infra.buses import RELAY, open_bus, refuse_another_bus, relays
 from infra.gate import Ungated
 from infra.keys import KeyDirectory
 from infra.postgres.alone import alone
@@ -158,7 +158,8 @@ async def run_roles(
     stop: asyncio.Event,
     serve_http: Callable[[Platform, asyncio.Event], Awaitable[None]],
 ) -> None:
-    """Serve the roles until `stop` is set. Raises StoreRewound and UpgradeNeeded: then nothing may go on."""
+    """Serve the roles until `stop` is set. Raises BusChanged, StoreRewound, UpgradeNeeded: then nothing may go on."""
+    await refuse_another_bus(platform.settings, platform.dsn)
     for appender in platform.appenders.values():
         await appender.load()
     for view in platform.views:

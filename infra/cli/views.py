@@ -8,10 +8,12 @@ from typing import Annotated
 import msgspec
 import typer
 
+from infra.buses import move_to_bus
 from infra.cli.output import EXIT_REFUSED, emit_json, fail, progress, say, table
 from infra.cli.session import with_platform
 from infra.following import followers
 from infra.platform import Platform
+from infra.postgres.view_bus import NotDrained
 from projections.rebuild import Progress, Rebuild, RebuildReport
 from projections.repair import Repair, RepairReport
 from projections.store import Parked
@@ -90,6 +92,19 @@ def parked(*, json: Annotated[bool, typer.Option("--json", help="One JSON object
 def _show(alarms: Sequence[Parked]) -> None:
     rows = [(each.follower, each.service, each.stream, each.position, each.type, each.error) for each in alarms]
     table("parked facts", ("view", "service", "stream", "from position", "type", "error"), rows)
+
+
+@views.command("move")
+def move(*, json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False) -> None:
+    """Let all views go on along the bus that COMMONS_BUS names now; every other process must have been stopped."""
+    try:
+        moved = with_platform(lambda platform: move_to_bus(platform.settings, platform.dsn))
+    except NotDrained as error:
+        fail(str(error))
+    if json:
+        emit_json({"moved": moved})
+    else:
+        say(f"{moved} views go on along the bus of the settings")
 
 
 @views.command("repair")
