@@ -20,14 +20,13 @@ from aiokafka.coordinator.assignors.abstract import AbstractPartitionAssignor  #
 
 from events.store import PAGE, Checkpoint, Store, StoreRewound
 from infra.kafka.records import recorded_ms
-from infra.kafka.topics import Cluster, translated
+from infra.kafka.topics import Cluster, ended, translated
 
 FETCH_BYTES: Final = 8_000_000
 """What one follower holds of what the brokers sent, about."""
 PARTITION_BYTES: Final = 2_000_000
 HAND_OVER_SECONDS: Final = 5.0
 """How long partitions that go to another process wait for the page at hand to take effect."""
-_STOP_SECONDS: Final = 5.0
 _LOG: Final = logging.getLogger(__name__)
 
 Batch = tuple[TopicPartition, Sequence[Any]]
@@ -45,6 +44,7 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]
     ) -> None:
         """Call `begin` after each assignment; it returns the time (ms) each partition goes on at, 0: its beginning."""
         self._cluster = cluster
+        self._group = group
         self._begin = begin
         self._consumer = AIOKafkaConsumer(
             bootstrap_servers=cluster.bootstrap,
@@ -55,6 +55,7 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]
             fetch_max_bytes=FETCH_BYTES,
             max_partition_fetch_bytes=PARTITION_BYTES,
             fetch_max_wait_ms=200,
+            request_timeout_ms=15_000,
             session_timeout_ms=10_000,
             heartbeat_interval_ms=1_000,
         )
@@ -76,8 +77,7 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]
     async def close(self) -> None:
         """Leave the group."""
         self._at_rest.set()
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._consumer.stop(), _STOP_SECONDS)
+        await ended(self._consumer.stop())
 
     def rests(self, *, now: bool) -> None:
         """Tell whether no page is under way: then partitions may be handed over."""
@@ -110,6 +110,7 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]
             async with translated(self._cluster):
                 await self._seek(mine, times)
             self.placed = set(mine)
+            _LOG.info("%s has %d partitions", self._group, len(mine))
         except Exception as error:  # noqa: BLE001 - the client library would only log it
             self._error = error
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from typing import Any, Final
 
 from aiokafka import AIOKafkaProducer  # type: ignore[import-untyped]
@@ -12,13 +11,12 @@ from eventsourcing.persistence import Notification
 
 from events.channels import partition_of
 from infra.kafka.records import Came, Headers, fact_headers, recorded_ms, watermark
-from infra.kafka.topics import Cluster
+from infra.kafka.topics import Cluster, ended
 
 BATCH_BYTES: Final = 512 * 1024
 """A batch of one partition; half of what a broker takes by default, so the largest fact always fits."""
 REQUEST_SECONDS: Final = 15
 """How long one delivery is tried again before it counts as failed."""
-_STOP_SECONDS: Final = 5.0
 
 _UNTRACED: Final[Mapping[int, str]] = {}
 
@@ -56,8 +54,7 @@ class Publisher:
 
     async def close(self) -> None:
         """Send no more. What was not acknowledged may or may not arrive."""
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._producer.stop(), _STOP_SECONDS)
+        await ended(self._producer.stop())
 
     async def facts(self, page: Sequence[Notification], traces: Mapping[int, str] = _UNTRACED) -> list[Delivery]:
         """Send facts in the order of their positions; those a partition already ends with or after are left out.

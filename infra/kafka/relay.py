@@ -59,6 +59,7 @@ class Relay:
         self._channel = f"kafka/{cluster.topic(store.service)}/{cluster.generation}"
         self._at = Checkpoint(FOLLOWER, self._channel, 0, b"")
         self._read: Notification | None = None
+        self._away = False
         self._acked = self._at
         self._told = self._saved = 0.0
         self._in_flight: deque[tuple[Checkpoint, list[Delivery]]] = deque()
@@ -70,7 +71,9 @@ class Relay:
                 async with self._alone() as lost:
                     await _until(lost, self.publish())
             except (StoreUnavailable, CheckpointMoved) as error:
-                _LOG.warning("relay of %s waits: %s", self._store.service, error)
+                if not self._away:  # said once: it is tried every second
+                    _LOG.warning("relay of %s waits: %s", self._store.service, error)
+                self._away = True
             await asyncio.sleep(_RETRY_SECONDS)
 
     async def publish(self) -> None:
@@ -85,6 +88,9 @@ class Relay:
         async with translated(self._cluster):
             try:
                 await publisher.start()
+                if self._away:
+                    _LOG.warning("relay of %s goes on after position %d", self._store.service, here.position)
+                self._away = False
                 await self._follow(publisher, here)
             finally:
                 await publisher.close()

@@ -7,10 +7,10 @@ the generation: a new topic, filled by the relay from the first fact on, and vie
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic  # type: ignore[import-untyped]
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code  # type: ignore[import-untyped]
@@ -20,6 +20,7 @@ from events.store import StoreError, StoreUnavailable
 
 _LEADER_SECONDS: Final = 30.0
 _POLL_SECONDS: Final = 0.1
+_STOP_SECONDS: Final = 3.0
 _FOREVER: Final = "-1"
 
 
@@ -74,6 +75,17 @@ async def translated(cluster: Cluster) -> AsyncIterator[None]:
         yield
     except (KafkaError, OSError, TimeoutError) as error:
         raise StoreUnavailable(f"Kafka at {cluster.bootstrap}: {type(error).__name__} {error}".rstrip()) from error
+
+
+async def ended(stopping: Coroutine[Any, Any, None]) -> None:
+    """Wait a moment for a client to stop.
+
+    One whose brokers are away goes on with it by itself until its requests time out: cut off in the middle it would
+    leave tasks and connections behind for ever.
+    """
+    task = asyncio.ensure_future(stopping)
+    task.add_done_callback(lambda done: done.cancelled() or done.exception())  # looked at, so nothing is reported
+    await asyncio.wait([task], timeout=_STOP_SECONDS)
 
 
 async def ensure_topics(cluster: Cluster, services: Sequence[str]) -> None:
