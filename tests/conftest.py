@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import platform
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
@@ -16,6 +19,7 @@ from psycopg.sql import SQL, Identifier
 
 if TYPE_CHECKING:
     from infra.kafka.topics import Cluster
+    from tests.instance import Instance
     from tests.kafka_source import KafkaSource
 
 ENGINE = pytest.StashKey[str]()
@@ -86,6 +90,21 @@ def kafka(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config)
 def cluster(kafka: KafkaSource) -> Cluster:
     """Address topics and groups of this test's own."""
     return kafka.cluster()
+
+
+@pytest.fixture(
+    scope="session",
+    params=["one machine", "a process per role, on Kafka"],
+)
+def deployment(request: pytest.FixtureRequest) -> Callable[[Path], AbstractContextManager[Instance]]:
+    """Start an instance in a home: as `commons up` does on one machine, and with everything apart."""
+    from tests.instance import instance  # noqa: PLC0415 - few tests need a whole instance
+
+    if request.param == "one machine":
+        return instance
+    from tests.roles import apart  # noqa: PLC0415 - as above
+
+    return partial(apart, request.getfixturevalue("kafka"), request.getfixturevalue("postgres_dsn"))
 
 
 def _version(dsn: str) -> str:
