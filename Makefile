@@ -67,7 +67,7 @@ interop: setup ## Run what others judge: RFC vectors, JSON Schema, AsyncAPI, Kub
 		&& $(UV) tool run --quiet --from $(KUBERNETES_JUDGE) kubernetes-validate --strict --quiet build/kubernetes.yaml \
 		&& echo "Kubernetes: valid"; else echo "Kubernetes: not judged, there is no kubectl"; fi
 
-bench: setup ## Measure append, tail, ingest and rebuild, each beside its baseline
+bench: setup ## Measure append, tail, ingest, rebuild, telemetry, Kafka and the whole flow, each beside its baseline
 	$(COMMONS) bench
 
 ifndef COMPOSE

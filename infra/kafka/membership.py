@@ -21,10 +21,12 @@ from aiokafka.coordinator.assignors.abstract import AbstractPartitionAssignor  #
 from events.store import PAGE, Checkpoint, Store, StoreRewound
 from infra.kafka.records import recorded_ms
 from infra.kafka.topics import Cluster, ended, translated
+from infra.kafka.uncollected import uncollected_steps
 
 FETCH_BYTES: Final = 8_000_000
 """What one follower holds of what the brokers sent, about."""
-PARTITION_BYTES: Final = 2_000_000
+PARTITION_BYTES: Final = 4_000_000
+"""What one partition gives at once: about a page of facts, for a page is what a view writes in one transaction."""
 HAND_OVER_SECONDS: Final = 5.0
 """How long partitions that go to another process wait for the page at hand to take effect."""
 _LOG: Final = logging.getLogger(__name__)
@@ -91,7 +93,7 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]
         if self._error is not None:
             raise self._error
         async with translated(self._cluster):
-            came = await self._consumer.getmany(timeout_ms=int(seconds * 1_000), max_records=PAGE)
+            came = await uncollected_steps(self._consumer.getmany(timeout_ms=int(seconds * 1_000), max_records=PAGE))
         if self._error is not None:
             raise self._error
         return [(partition, records) for partition, records in came.items() if partition in self.placed]

@@ -24,6 +24,7 @@ from events.store import PAGE, Checkpoint, Store
 from infra.kafka.membership import Membership, time_of
 from infra.kafka.records import Came, read
 from infra.kafka.topics import Cluster
+from infra.kafka.uncollected import uncollected
 
 AHEAD: Final = 2 * PAGE
 """How many positions a partition may run ahead of the next fact before it is held."""
@@ -103,6 +104,7 @@ class OrderedSubscription:
         self._seen = {partition: reached[self._services[partition.topic]] for partition in assigned}
         return {partition: times[self._services[partition.topic]] for partition in assigned}
 
+    @uncollected()
     def _take(self, partition: TopicPartition, records: Iterable[object]) -> None:
         """Put what is new to what waits for its turn. Raises ChannelGap."""
         service, seen = self._services[partition.topic], self._seen[partition]

@@ -18,6 +18,7 @@ from events.store import Checkpoint, Store
 from infra.kafka.membership import Batch, Membership, time_of
 from infra.kafka.records import read
 from infra.kafka.topics import Cluster
+from infra.kafka.uncollected import uncollected
 
 
 @dataclass(slots=True)
@@ -104,6 +105,7 @@ class PartitionedSubscription:
         first, *others = quiet.values() or (None,)
         return replace(first, quiet=tuple(others)) if first else None
 
+    @uncollected()
     def _page(self, place: _Place, records: Sequence[object]) -> Page | None:
         """Return what is new of a batch. Raises ChannelGap."""
         facts: list[Notification] = []
