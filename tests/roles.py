@@ -62,10 +62,6 @@ class Roles(Instance):
         if role == "http":
             self.process = self.running[name]
 
-    def ended(self, name: str) -> int | None:
-        """The exit status of a process that has ended."""
-        return self.running[name].poll()
-
     def stop_role(self, name: str, how: signal.Signals = signal.SIGINT) -> int:
         """End one process, as Ctrl-C does or otherwise; return its exit status."""
         process = self.running.pop(name)
@@ -83,7 +79,10 @@ class Roles(Instance):
             if process.poll() is None:
                 process.send_signal(signal.SIGINT)
         self.process = None
-        return {name: self.stop_role(name) for name in list(self.running)}
+        # A second signal would cut off what the first one asked to end well.
+        ended = {name: process.wait(STOP_SECONDS) for name, process in self.running.items()}
+        self.running.clear()
+        return ended
 
     def family(self) -> list[psutil.Process]:
         """The processes of all roles."""
