@@ -49,6 +49,14 @@ def relays(
     ]
 
 
+def relay_channels(settings: Settings, services: Sequence[str]) -> dict[str, str]:
+    """Return by service the channel a relay's checkpoint stands on; none where nothing is relayed."""
+    if settings.bus == TAIL:
+        return {}
+    cluster = cluster_of(settings)
+    return {service: cluster.relay_channel(service) for service in services}
+
+
 async def refuse_another_bus(settings: Settings, dsn: str) -> None:
     """Raise BusChanged when the views of the database follow another bus than the settings name."""
     await keep_to_bus(dsn, bus_name(settings))
@@ -76,6 +84,7 @@ def bus_name(settings: Settings) -> str:
 
 def cluster_of(settings: Settings) -> Cluster:
     """Return where the brokers are and what topics look like there."""
+    from infra.kafka.security import Security  # noqa: PLC0415 - as above
     from infra.kafka.topics import Cluster  # noqa: PLC0415 - as above
 
     return Cluster(
@@ -84,4 +93,11 @@ def cluster_of(settings: Settings) -> Cluster:
         settings.kafka_replication,
         settings.kafka_generation,
         settings.kafka_prefix,
+        Security(
+            settings.kafka_security,
+            settings.kafka_ca_file,
+            settings.kafka_mechanism,
+            settings.kafka_user,
+            settings.kafka_password,
+        ),
     )

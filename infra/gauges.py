@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from events.store import StoreError
-from infra.following import followers
+from infra.following import followers, relay_places
 from infra.platform import Platform
 from infra.telemetry.numbers import Key
 from services.metering.state import Metering
@@ -29,8 +29,11 @@ async def gauges(platform: Platform) -> Mapping[Key, int]:
         async with asyncio.timeout(PATIENCE_SECONDS):
             for each in await followers(platform):
                 found["commons_follower_lag_facts", (each.follower, each.channel)] = each.behind
-                if each.follower.startswith("view/"):
-                    found["commons_view_parked_facts", (each.follower,)] = each.parked
+                kind = "view" if each.follower.startswith("view/") else "policy"
+                found[f"commons_{kind}_parked_facts", (each.follower,)] = each.parked
+            for relay in await relay_places(platform):
+                found["commons_relay_position", (relay.service,)] = relay.position
+                found["commons_relay_lag_facts", (relay.service,)] = relay.behind
     except (StoreError, TimeoutError):
         pass
     return found

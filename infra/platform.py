@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg  # type: ignore[import-untyped]
 
-from events.bus import Bus
 from events.catalog import Catalog
 from events.facts import FACTS_BY_SERVICE, catalog
 from events.store import StoreUnavailable
@@ -24,38 +23,44 @@ from events.telemetry import Telemetry
 from infra.buses import RELAY, open_bus, refuse_another_bus, relays
 from infra.gate import Ungated
 from infra.keys import KeyDirectory
+from infra.obeying import ObeyingBus
 from infra.postgres.alone import alone
+from infra.postgres.aside import PostgresAside
 from infra.postgres.input_key import bind_input_key
 from infra.postgres.migration import check_postgres
+from infra.postgres.orders import PostgresOrders
 from infra.postgres.pool import open_pool
 from infra.postgres.store import PostgresStore, open_stores
 from infra.postgres.views import PostgresViews
+from infra.runners import FOLLOW, followers_of
 from infra.settings import Settings
 from infra.subject_keys import PostgresSubjectKeys, open_subject_keys
-from infra.telemetry.following import traced
 from infra.telemetry.numbers import Numbers
 from infra.telemetry.opening import open_telemetry
 from projections.catalog import views
-from projections.runner import ViewRunner
 from projections.versions import Versions, make_versions
 from projections.view import View
 from services.kernel.appender import Appender
 from services.kernel.clock import ClockRunner
 from services.kernel.decider import Service
 from services.kernel.feed import DirectoryFeed
-from services.kernel.policies import PolicyRunner
 from services.metering.service import service as metering
-from services.registry.erasing import EraseRunner
 from services.registry.service import service as registry
 from services.treasury.service import service as treasury
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import SpanProcessor
 
-ROLES: Final = ("http", "follow", "clock", RELAY, *(f"{RELAY}:{service}" for service in FACTS_BY_SERVICE))
+ROLES: Final = (
+    "http",
+    FOLLOW,
+    "clock",
+    RELAY,
+    *(f"{role}:{name}" for role in (FOLLOW, RELAY) for name in FACTS_BY_SERVICE),
+)
 """Every role of this version."""
 
-CHILDREN: Final = (("http",), ("follow", "clock", RELAY))
+CHILDREN: Final = (("http",), (FOLLOW, "clock", RELAY))
 """How `commons up` divides them on one machine, so that followers never slow a caller down.
 
 Where followers read the stores themselves there is nothing to relay, and the role does nothing.
@@ -80,7 +85,9 @@ class Platform:
     services: Mapping[str, Service[Any]]
     feed: DirectoryFeed
     appenders: Mapping[str, Appender[Any]]
-    bus: Bus
+    bus: ObeyingBus
+    orders: PostgresOrders
+    asides: Mapping[str, PostgresAside]
     views: Sequence[View]
     view_store: PostgresViews
     versions: Versions
@@ -105,7 +112,6 @@ async def open_platform(settings: Settings, dsn: str, spans: SpanProcessor | Non
     """Connect the parts over the database at `dsn`; everything is closed on leaving.
 
     `spans` takes the spans in place of the collector that the settings name.
-
     Raises StoreUnavailable, OtherHome, and LayoutRefused for a database that other software has written.
     """
     async with AsyncExitStack() as stack:
@@ -142,7 +148,9 @@ async def open_platform(settings: Settings, dsn: str, spans: SpanProcessor | Non
             services=made,
             feed=feed,
             appenders=appenders,
-            bus=open_bus(settings, stores),
+            bus=ObeyingBus(open_bus(settings, stores), PostgresOrders(pool)),
+            orders=PostgresOrders(pool),
+            asides={name: PostgresAside(pool, name) for name in made},
             views=views(),
             view_store=view_store,
             versions=make_versions(view_store, stores, facts),
@@ -167,10 +175,7 @@ async def run_roles(
     await platform.feed.current()
     work: list[Awaitable[None]] = [appender.run() for appender in platform.appenders.values()]
     work.append(_watch(platform))
-    if "follow" in roles:
-        work += [runner.run() for runner in policy_runners(platform)]
-        work += [runner.run() for runner in view_runners(platform)]
-        work.append(erase_runner(platform).run())
+    work += followers_of(platform, roles)
     if "clock" in roles:
         work.append(_clock(platform))
     work += relays(platform.settings, roles, platform.stores, platform.dsn, platform.telemetry)
@@ -185,6 +190,8 @@ async def run_roles(
         while not stop.is_set() and not failed:
             done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
             failed = any(task.exception() is not None for task in done)
+        if not failed and not await platform.bus.drain():
+            _LOG.warning("some pages at hand took too long, they are taken again at the next start")
         if edge is not None and not failed:
             await asyncio.wait([edge])  # requests in progress still need the writers
     finally:
@@ -205,30 +212,6 @@ async def _end(platform: Platform, tasks: Sequence[asyncio.Future[None]], ending
             await appender.snapshot()
         except StoreUnavailable:
             return
-
-
-def policy_runners(platform: Platform) -> list[PolicyRunner]:
-    """Return a runner for each policy of each service."""
-    bus = traced(platform.bus, platform.telemetry)
-    return [
-        PolicyRunner(policy, platform.appenders[name], bus, platform.catalog, platform.telemetry)
-        for name, service in platform.services.items()
-        for policy in service.policies
-    ]
-
-
-def view_runners(platform: Platform) -> list[ViewRunner]:
-    """Return a runner for each view."""
-    bus = traced(platform.bus, platform.telemetry)
-    return [
-        ViewRunner(view, platform.view_store, bus, platform.catalog, platform.versions.make, platform.telemetry)
-        for view in platform.views
-    ]
-
-
-def erase_runner(platform: Platform) -> EraseRunner:
-    """Return the follower that destroys the keys of erased subjects."""
-    return EraseRunner(platform.subject_keys, platform.stores["registry"], platform.bus, platform.catalog)
 
 
 async def _watch(platform: Platform) -> None:

@@ -14,6 +14,7 @@ from typing import Final
 from fastapi import FastAPI
 
 from events.store import StoreUnavailable
+from infra.following import alarms
 from infra.gauges import gauges
 from infra.http.edge import build_app
 from infra.http.health import health_app
@@ -89,11 +90,11 @@ def metrics_of(platform: Platform) -> Callable[[], Awaitable[bytes]]:
 
 
 async def parked_warnings(platform: Platform) -> Sequence[str]:
-    """Name the views that have parked facts. No error text: anyone may read this."""
+    """Name the views and policies that have parked facts. No error text: anyone may read this."""
     return [
-        f"the view {each.follower.partition('/')[2]} has parked facts of {each.service} from position {each.position} "
-        f"on: see `commons views parked`"
-        for each in (await platform.view_store.alarms())[:MOST_WARNINGS]
+        f"the {each.follower.replace('/', ' ', 1)} has parked facts of {each.service} from position {each.position} "
+        f"on: see `commons parked list`"
+        for each in (await alarms(platform))[:MOST_WARNINGS]
     ]
 
 

@@ -6,7 +6,7 @@ import difflib
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -45,6 +45,11 @@ SETTINGS: Final = (
     Setting("COMMONS_KAFKA_REPLICATION", "1", "brokers that keep each fact; 3 in a cluster"),
     Setting("COMMONS_KAFKA_GENERATION", "1", "raised by one, topics are made anew: the way to other partitions"),
     Setting("COMMONS_KAFKA_PREFIX", "", "begins the names of topics and groups on brokers shared with others"),
+    Setting("COMMONS_KAFKA_SECURITY", "plaintext", "towards brokers: plaintext, ssl, sasl_plaintext or sasl_ssl"),
+    Setting("COMMONS_KAFKA_CA_FILE", "", "certificates to trust brokers by (PEM); the system's when empty"),
+    Setting("COMMONS_KAFKA_MECHANISM", "SCRAM-SHA-512", "how the password is proven: PLAIN, SCRAM-SHA-256 or -512"),
+    Setting("COMMONS_KAFKA_USER", "", "the name brokers know this instance by, with sasl_*"),
+    Setting("COMMONS_KAFKA_PASSWORD", "", "its password", secret=True),
     Setting("COMMONS_LOG_LEVEL", "warning", "debug, info (a line per request), warning or error"),
     Setting("COMMONS_LOG_FORMAT", "auto", "text, json, or auto: text on a terminal, json elsewhere"),
     Setting("COMMONS_TELEMETRY", "none:", "where traces go: `none:` or otlp://host:port, an OpenTelemetry collector"),
@@ -75,6 +80,11 @@ class Settings:
     kafka_replication: int = 1
     kafka_generation: int = 1
     kafka_prefix: str = ""
+    kafka_security: str = "plaintext"
+    kafka_ca_file: Path | None = None
+    kafka_mechanism: str = "SCRAM-SHA-512"
+    kafka_user: str = ""
+    kafka_password: str = field(default="", repr=False)
 
     @property
     def brokers(self) -> str:
@@ -141,7 +151,25 @@ def _parsed(values: Mapping[str, str], given: Mapping[str, str]) -> Settings:
         _number(values, "COMMONS_KAFKA_REPLICATION", MOST_REPLICAS),
         _number(values, "COMMONS_KAFKA_GENERATION", MOST_PARTITIONS),
         _prefix(values["COMMONS_KAFKA_PREFIX"]),
+        *_kafka_security(values),
     )
+
+
+def _kafka_security(values: Mapping[str, str]) -> tuple[str, Path | None, str, str, str]:
+    """Return protocol, file of certificates, mechanism, user and password."""
+    protocol, mechanism = values["COMMONS_KAFKA_SECURITY"].lower(), values["COMMONS_KAFKA_MECHANISM"].upper()
+    user, password, trusted = (values[f"COMMONS_KAFKA_{each}"] for each in ("USER", "PASSWORD", "CA_FILE"))
+    if protocol not in {"plaintext", "ssl", "sasl_plaintext", "sasl_ssl"}:
+        raise SettingRefused(f"COMMONS_KAFKA_SECURITY={protocol} must be plaintext, ssl, sasl_plaintext or sasl_ssl")
+    if mechanism not in {"PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"}:
+        raise SettingRefused(f"COMMONS_KAFKA_MECHANISM={mechanism} must be PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512")
+    if protocol.startswith("sasl") != bool(user and password) or bool(user) != bool(password):
+        raise SettingRefused("COMMONS_KAFKA_USER and COMMONS_KAFKA_PASSWORD go with COMMONS_KAFKA_SECURITY=sasl_ssl")
+    if trusted and not protocol.endswith("ssl"):
+        raise SettingRefused("COMMONS_KAFKA_CA_FILE goes with COMMONS_KAFKA_SECURITY=ssl or sasl_ssl")
+    if trusted and not Path(trusted).is_file():
+        raise SettingRefused(f"COMMONS_KAFKA_CA_FILE={trusted} is no file")
+    return protocol, Path(trusted) if trusted else None, mechanism, user, password
 
 
 def _check_bus(bus: str) -> None:

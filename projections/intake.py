@@ -12,19 +12,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
-from typing import Final
 
 from eventsourcing.persistence import Notification
 
 from events.bus import Page
 from events.catalog import Catalog
+from events.parked import Parked, park, stream_of, told
 from events.store import Move
 from projections.fold import Folder, Outcome, Poisoned, Workspace
-from projections.store import Parked, RowsRefused, Writer
+from projections.store import RowsRefused, Writer
 from projections.view import View
-
-ERROR_CHARACTERS: Final = 500
-"""How much of an error's text is kept with a parked fact."""
 
 
 class Intake:
@@ -77,7 +74,8 @@ class Intake:
             for record, outcome in zip(page.records, outcomes, strict=True):
                 error = self._apply(workspace, record, outcome, blocked, careful=careful)
                 if error is not None:
-                    parked.append(park(writer.follower, page.channel, record, error, blocked))
+                    first = blocked.setdefault(stream_of(record), record.id) == record.id
+                    parked.append(park(writer.follower, page.channel, record, error, first=first))
             await workspace.write(writer)
             if parked:
                 await writer.park(parked)
@@ -96,7 +94,7 @@ class Intake:
         if blocked and (first := blocked.get(stream_of(record))) is not None:
             return f"waits behind position {first} of its stream"
         if isinstance(outcome, Exception):
-            return told(outcome)
+            return reason(outcome)
         try:
             if careful:
                 workspace.apply_whole(outcome)
@@ -104,30 +102,14 @@ class Intake:
                 workspace.apply(outcome)
         except Exception as error:
             if careful:
-                return told(error)
+                return reason(error)
             raise Poisoned(self._view.name, stream_of(record)[0], record.id) from error
         return None
 
 
-def park(follower: str, channel: str, record: Notification, error: str, blocked: dict[tuple[str, str], int]) -> Parked:
-    """Return the record as a parked fact; it blocks its stream from now on when it is the first there."""
-    service, stream = where = stream_of(record)
-    first = where not in blocked
-    if first:
-        blocked[where] = record.id
-    return Parked(follower, service, record.id, channel, stream, record.topic, error, first)
-
-
-def stream_of(record: Notification) -> tuple[str, str]:
-    """Return (service, stream) of a record: a type's name begins with the service that owns it."""
-    return record.topic.partition(".")[0], str(record.originator_id)
-
-
-def told(error: BaseException) -> str:
-    """Return an error, or what made a store refuse, as the text kept with a parked fact; no U+0000, no end."""
-    cause = error.__cause__ if isinstance(error, RowsRefused) and error.__cause__ is not None else error
-    text = f"{type(cause).__name__}: {cause}"[:ERROR_CHARACTERS]
-    return text.replace("\0", "\\0").encode(errors="backslashreplace").decode()
+def reason(error: BaseException) -> str:
+    """Return an error, or what made a store refuse, as the text kept with a parked fact."""
+    return told(error.__cause__ if isinstance(error, RowsRefused) and error.__cause__ is not None else error)
 
 
 def part(page: Page, start: int, stop: int) -> Page:

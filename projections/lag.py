@@ -13,19 +13,20 @@ from projections.view import View
 
 @dataclass(frozen=True, slots=True)
 class PolicyPlace:
-    """A policy as seen from here: whose it is, its published name, and which service's facts it follows."""
+    """A policy as seen from here: whose it is, its name, which service's facts it follows, how many it has parked."""
 
     service: str
     name: str
     source: str
+    parked: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Lag:
     """One follower on one channel: where it stands, where the channel ends, and what lies between.
 
-    `parked` of the facts it has passed are set aside because they, or one before them in their stream, cannot be
-    folded; it counts all channels of the follower.
+    `parked` of the facts it has passed are set aside because they, or one before them in their stream, cannot
+    take effect; it counts all channels of the follower.
     """
 
     follower: str
@@ -55,5 +56,5 @@ async def lag(
         follower = f"policy/{policy.name}"
         points = await stores[policy.service].checkpoints(follower)
         position = points[policy.source].position if policy.source in points else 0
-        found.append(Lag(follower, policy.source, position, heads[policy.source]))
+        found.append(Lag(follower, policy.source, position, heads[policy.source], policy.parked))
     return found

@@ -10,10 +10,11 @@ from typing import Final
 
 from events.bus import Bus, Follower, Page, Subscription
 from events.catalog import Catalog
+from events.parked import Parked
 from events.store import Checkpoint, CheckpointMoved, StoreFull, StoreUnavailable
 from events.telemetry import Telemetry, distinct
 from projections.intake import Intake
-from projections.store import Parked, ViewStore
+from projections.store import ViewStore
 from projections.view import View
 
 _LOG: Final = logging.getLogger(__name__)

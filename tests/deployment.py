@@ -20,7 +20,7 @@ COMPOSE: Final[dict[str, Any]] = yaml.safe_load((ROOT / "docker-compose.yml").re
 SERVICES: Final[dict[str, dict[str, Any]]] = COMPOSE["services"]
 OURS: Final = {name: each for name, each in SERVICES.items() if each["image"].startswith(f"{IMAGE}:")}
 
-EVERY_ROLE: Final = {role for role in ROLES if not role.startswith("relay")} | {f"relay:{s}" for s in FACTS_BY_SERVICE}
+EVERY_ROLE: Final = {role for role in ROLES if ":" not in role} - {"relay"} | {f"relay:{s}" for s in FACTS_BY_SERVICE}
 
 KNOWN_SETTINGS: Final = (
     {setting.name for setting in SETTINGS}

@@ -45,6 +45,11 @@ async def policies(platform: Platform) -> Check:
     if wrong:
         fix = "a single service was restored: restore a backup of all services (`commons restore --facts-only`)"
         return Check("policies", "broken", f"the facts they have seen are gone: {listed(wrong)}", fix)
+    parked = {name: count for aside in platform.asides.values() for name, count in (await aside.counts()).items()}
+    if parked:
+        told = listed([f"{count:,} of {name}" for name, count in parked.items()])
+        fix = "see `commons parked list`, then `commons parked replay`"
+        return Check("policies", "broken", f"facts are parked: {told}", fix)
     return Check("policies", "ok", f"{seen} checkpoints and snapshots name records that are there")
 
 

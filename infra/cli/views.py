@@ -8,6 +8,7 @@ from typing import Annotated
 import msgspec
 import typer
 
+from events.parked import Parked
 from infra.buses import move_to_bus
 from infra.cli.output import EXIT_REFUSED, emit_json, fail, progress, say, table
 from infra.cli.session import with_platform
@@ -16,7 +17,6 @@ from infra.platform import Platform
 from infra.postgres.view_bus import NotDrained
 from projections.rebuild import Progress, Rebuild, RebuildReport
 from projections.repair import Repair, RepairReport
-from projections.store import Parked
 from projections.view import View
 
 views = typer.Typer(help="Look at facts that views could not fold, and fold them again.", no_args_is_help=True)
@@ -145,4 +145,4 @@ def lag(
     columns = ("follower", "channel", "position", "head", "behind", "parked")
     table("followers", columns, [(r.follower, r.channel, r.position, r.head, r.behind, r.parked) for r in rows])
     if any(row.parked for row in rows):
-        say("Some views have parked facts: see 'commons views parked'.")
+        say("Some followers have parked facts: see 'commons parked list'.")

@@ -14,9 +14,7 @@ async def last_records(cluster: Cluster, service: str) -> dict[int, Came]:
     """Return the last record of every partition that has one. Raises StoreUnavailable."""
     topic = cluster.topic(service)
     async with translated(cluster):
-        consumer = AIOKafkaConsumer(
-            bootstrap_servers=cluster.bootstrap, enable_auto_commit=False, request_timeout_ms=_TIMEOUT_MS
-        )
+        consumer = AIOKafkaConsumer(**cluster.client, enable_auto_commit=False, request_timeout_ms=_TIMEOUT_MS)
         try:
             await consumer.start()
             partitions = [TopicPartition(topic, number) for number in range(cluster.partitions)]

@@ -49,7 +49,7 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]
         self._group = group
         self._begin = begin
         self._consumer = AIOKafkaConsumer(
-            bootstrap_servers=cluster.bootstrap,
+            **cluster.client,
             group_id=cluster.group(group),
             enable_auto_commit=False,
             auto_offset_reset="earliest",  # never used to go on: nothing is delivered before a partition has its place

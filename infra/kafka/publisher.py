@@ -31,7 +31,7 @@ class Publisher:
         self._topic = cluster.topic(service)
         self._count = cluster.partitions
         self._producer = AIOKafkaProducer(
-            bootstrap_servers=cluster.bootstrap,
+            **cluster.client,
             enable_idempotence=True,
             acks="all",
             max_batch_size=BATCH_BYTES,

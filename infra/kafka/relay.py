@@ -56,13 +56,13 @@ class Relay:
         self._alone = alone
         self._publisher = publisher
         self._telemetry = telemetry or Telemetry()
-        self._channel = f"kafka/{cluster.topic(store.service)}/{cluster.generation}"
+        self._channel = cluster.relay_channel(store.service)
         self._at = Checkpoint(FOLLOWER, self._channel, 0, b"")
         self._read: Notification | None = None
         self._away = False
         self._acked = self._at
         self._told = self._saved = 0.0
-        self._in_flight: deque[tuple[Checkpoint, list[Delivery]]] = deque()
+        self._in_flight: deque[tuple[Checkpoint, list[Delivery], int]] = deque()
 
     async def run(self) -> None:
         """Publish for ever; waits out brokers and databases that are away. Raises StoreRewound, PartitionsDiffer."""
@@ -110,7 +110,7 @@ class Relay:
             page = await read_on(self._store, here)
             if page:
                 self._read, here = page[-1], _at(self._channel, page[-1])
-                self._in_flight.append((here, await self._send(publisher, page)))
+                self._in_flight.append((here, await self._send(publisher, page), len(page)))
             while self._in_flight and (not page or len(self._in_flight) >= PAGES_IN_FLIGHT):
                 await self._acknowledged()
             await self._keep()
@@ -129,9 +129,10 @@ class Relay:
 
     async def _acknowledged(self) -> None:
         """Wait for the oldest page's deliveries. Raises KafkaError for one that failed."""
-        here, deliveries = self._in_flight[0]
+        here, deliveries, facts = self._in_flight[0]
         await asyncio.gather(*deliveries)
         self._in_flight.popleft()
+        self._telemetry.meter.count("commons_relay_facts", facts, self._store.service)
         if here.position > self._acked.position:
             self._acked = here
 
@@ -144,7 +145,7 @@ class Relay:
     async def _tell(self, publisher: Publisher, here: Checkpoint) -> None:
         behind = publisher.everywhere < here.position
         if self._read is not None and behind and time.monotonic() >= self._told + WATERMARK_SECONDS:
-            self._in_flight.append((here, await publisher.watermarks(self._read, here.record_hash)))
+            self._in_flight.append((here, await publisher.watermarks(self._read, here.record_hash), 0))
             self._told = time.monotonic()
 
     def _patience(self, publisher: Publisher) -> float:

@@ -17,11 +17,16 @@ from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code  # typ
 
 from events.channels import partition_channel
 from events.store import StoreError, StoreUnavailable
+from infra.kafka.security import PLAIN, Security
 
 _LEADER_SECONDS: Final = 30.0
 _POLL_SECONDS: Final = 0.1
 _STOP_SECONDS: Final = 3.0
 _FOREVER: Final = "-1"
+
+
+class BrokersAway(StoreUnavailable):
+    """No broker answers, or none that has what is asked for."""
 
 
 class PartitionsDiffer(StoreError):
@@ -40,6 +45,12 @@ class Cluster:
     replication: int = 1
     generation: int = 1
     prefix: str = ""
+    security: Security = PLAIN
+
+    @property
+    def client(self) -> dict[str, Any]:
+        """What every client of these brokers is made with."""
+        return {"bootstrap_servers": self.bootstrap, **self.security.client}
 
     def topic(self, service: str) -> str:
         """Return the name of the topic of a service's facts."""
@@ -49,6 +60,10 @@ class Cluster:
     def channel(self, service: str, partition: int) -> str:
         """Return the name of the channel of one partition."""
         return partition_channel(self.topic(service), self.generation, partition, self.partitions)
+
+    def relay_channel(self, service: str) -> str:
+        """Return the name of the channel a service's relay keeps its place on."""
+        return f"kafka/{self.topic(service)}/{self.generation}"
 
     def group(self, follower: str) -> str:
         """Return the name of the consumer group that shares out the channels of a follower."""
@@ -70,11 +85,11 @@ class Cluster:
 
 @asynccontextmanager
 async def translated(cluster: Cluster) -> AsyncIterator[None]:
-    """Raise StoreUnavailable for whatever a broker that is away makes the client raise."""
+    """Raise BrokersAway for whatever a broker that is away makes the client raise."""
     try:
         yield
     except (KafkaError, OSError, TimeoutError) as error:
-        raise StoreUnavailable(f"Kafka at {cluster.bootstrap}: {type(error).__name__} {error}".rstrip()) from error
+        raise BrokersAway(f"Kafka at {cluster.bootstrap}: {type(error).__name__} {error}".rstrip()) from error
 
 
 async def ended(stopping: Coroutine[Any, Any, None]) -> None:
@@ -94,7 +109,7 @@ async def ensure_topics(cluster: Cluster, services: Sequence[str]) -> None:
     Raises PartitionsDiffer, and StoreUnavailable when the cluster is away or has too few brokers.
     """
     async with translated(cluster):
-        admin = AIOKafkaAdminClient(bootstrap_servers=cluster.bootstrap, request_timeout_ms=10_000)
+        admin = AIOKafkaAdminClient(**cluster.client, request_timeout_ms=10_000)
         try:
             await admin.start()
             wanted = {cluster.topic(service) for service in services}

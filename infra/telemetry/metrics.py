@@ -46,9 +46,13 @@ METRICS: Final = (
     Metric("commons_spool_parts_waiting", "gauge", (), "parts of late readings kept until their hour is whole"),
     Metric("commons_follower_lag_facts", "gauge", ("follower", "channel"), "facts a follower has not folded yet"),
     Metric("commons_view_parked_facts", "gauge", ("follower",), "facts a view has set aside"),
+    Metric("commons_policy_parked_facts", "gauge", ("follower",), "facts a policy has set aside"),
     Metric("commons_view_facts", "counter", ("view",), "facts folded into a view by this process"),
     Metric("commons_view_fold_seconds", "histogram", ("view",), "time to fold and commit one page", TIMES),
     Metric("commons_policy_facts", "counter", ("policy",), "facts a policy has looked at in this process"),
+    Metric("commons_relay_position", "gauge", ("service",), "position up to which the brokers have a service's facts"),
+    Metric("commons_relay_lag_facts", "gauge", ("service",), "facts the brokers do not have yet"),
+    Metric("commons_relay_facts", "counter", ("service",), "facts the brokers have acknowledged to this process"),
 )
 
 

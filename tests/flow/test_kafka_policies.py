@@ -12,6 +12,7 @@ from infra.kafka.topics import Cluster
 from infra.memory import MemoryStore
 from services.kernel.policies import PolicyRunner
 from tests.kafka_source import KafkaSource, skip_unless_real
+from tests.memory_aside import MemoryAside
 from tests.relaying import TwicePublisher, relaying
 from tests.toy import Count, catalog, request, running, service
 
@@ -32,7 +33,8 @@ async def test_effects_come_once_and_in_the_order_of_their_causes_while_runners_
         await stack.enter_async_context(relaying([source], cluster, TwicePublisher))
         bus = KafkaBus(cluster, {"source": source, "toy": target})
         policy = effects.service.policies[0]
-        runners = [asyncio.create_task(PolicyRunner(policy, effects, bus, catalog()).run()) for _ in range(3)]
+        aside = MemoryAside(target)
+        runners = [asyncio.create_task(PolicyRunner(policy, effects, bus, catalog(), aside).run()) for _ in range(3)]
         total = 0
         for _ in range(3):
             for number in range(total, total + 60):

@@ -132,7 +132,7 @@ class Shared(ViewRunner):
 
     @property
     def share(self) -> int:
-        return len(self.subscription._member.placed) if self.subscription else 0
+        return len(self.subscription._within._member.placed) if self.subscription else 0
 
 
 @pytest.mark.parametrize(("partitions", "shares"), [(1, [0, 0, 1]), (6, [2, 2, 2])])

@@ -13,12 +13,12 @@ from events import registry
 from events.catalog import UpgradeNeeded
 from events.envelope import Draft, fact_id, open_record
 from events.facts import catalog
+from events.parked import Parked
 from infra.tail import TailBus
 from projections import balances, nodes
 from projections.lag import lag
 from projections.rebuild import Rebuild, RebuildReport, rebuild
 from projections.repair import RecordGone, Repair, RepairReport
-from projections.store import Parked
 from projections.view import View
 from tests import history
 from tests.followers import follower
