@@ -15,6 +15,13 @@ UV := .uv/bin/uv
 PYTEST := $(BIN)/python -m pytest
 COMMONS := $(BIN)/commons
 
+# COMPOSE_ENV=infra/deploy/cluster.env makes it three Kafka nodes; a file of your own may set more.
+DOCKER_COMPOSE := docker compose $(if $(COMPOSE_ENV),--env-file $(COMPOSE_ENV))
+
+# Judged by the schemas of Kubernetes 1.37; too large (22 MB) for everybody's environment.
+KUBERNETES := infra/deploy/kubernetes/overlays/demo
+KUBERNETES_JUDGE := kubernetes-validate==1.37.0
+
 # Each worker starts a PostgreSQL and instances of its own.
 WORKERS ?= 2
 
@@ -40,12 +47,13 @@ run: setup ## Set up, start everything, play the demo, then keep serving on port
 test: setup ## Run all tests but the long ones, WORKERS (2) at a time; prints the engines used
 	$(PYTEST) -n $(WORKERS) --dist worksteal
 
-check: setup ## Lint, format, types, dependency rules, schemas up to date and compatible
+check: setup ## Lint, format, types, dependency rules, schemas and AsyncAPI up to date, compatible and valid
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m infra.schemas --check
+	$(BIN)/python -m infra.asyncapi --check
 
 soak: setup ## Run the long tests: a million facts, the whole trace, a large write-ahead log
 	$(PYTEST) -m soak
@@ -53,28 +61,44 @@ soak: setup ## Run the long tests: a million facts, the whole trace, a large wri
 crash: setup ## Run everything that kills processes, the long forms too
 	$(PYTEST) tests/crash -m ""
 
-interop: setup ## Run what others judge: RFC vectors, JSON Schema, the eventsourcing library's own suites
+interop: setup ## Run what others judge: RFC vectors, JSON Schema, AsyncAPI, Kubernetes, the eventsourcing library's own suites
 	$(PYTEST) tests/interop tests/contract/test_library_recorders.py
+	@if command -v kubectl >/dev/null; then mkdir -p build && kubectl kustomize $(KUBERNETES) >build/kubernetes.yaml \
+		&& $(UV) tool run --quiet --from $(KUBERNETES_JUDGE) kubernetes-validate --strict --quiet build/kubernetes.yaml \
+		&& echo "Kubernetes: valid"; else echo "Kubernetes: not judged, there is no kubectl"; fi
 
-bench: setup ## Measure append, tail, ingest and rebuild, each beside its baseline
+bench: setup ## Measure append, tail, ingest, rebuild, telemetry, Kafka and the whole flow, each beside its baseline
 	$(COMMONS) bench
 
-up: setup ## Start everything in the background and wait until it is ready
+ifndef COMPOSE
+up: setup ## Start everything in the background and wait until it is ready; COMPOSE=1: in containers, one per role
 	$(BIN)/python -m infra.background up
 
-down: ## Stop what `make up` started
+down: ## Stop what `make up` started; COMPOSE=1: the containers (volumes stay)
 	@test ! -x $(BIN)/python || $(BIN)/python -m infra.background down
 
-logs: ## Follow the log of what `make up` started
+logs: ## Follow the log of what `make up` started; COMPOSE=1: of the containers
 	$(BIN)/python -m infra.background logs
+else
+up:
+	infra/deploy/make-secrets.sh
+	$(DOCKER_COMPOSE) up --detach --build --wait
+
+down:
+	$(DOCKER_COMPOSE) down
+
+logs:
+	$(DOCKER_COMPOSE) logs --follow --tail 100
+endif
 
 format: setup ## Format the code and mend what the linter can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-schemas: setup ## Write the JSON Schemas: facts that are new or not yet published, and community.yaml
+schemas: setup ## Write the JSON Schemas (new or unpublished facts, community.yaml) and the AsyncAPI document
 	$(BIN)/python -m infra.schemas
 	$(BIN)/python -m infra.genesis_schema
+	$(BIN)/python -m infra.asyncapi
 
 golden: setup ## Add the golden bytes of facts that have none yet
 	$(BIN)/python -m tests.golden.make

@@ -1,5 +1,7 @@
 """`make up`, `make down`, `make logs`: one `commons up` in the background, known by a pid file under the home.
 
+`ready` only asks whether the process of these settings is ready, as the health check of a container does.
+
 The pid file holds the process's start time beside its id, so a stale file never makes us signal a stranger.
 """
 
@@ -125,10 +127,12 @@ def _tail(path: Path, lines: int = 20) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m infra.background", description="commons up, in the background")
-    parser.add_argument("verb", choices=("up", "down", "logs"))
+    parser.add_argument("verb", choices=("up", "down", "logs", "ready"))
     verb = parser.parse_args(arguments).verb
     try:
         settings = read_settings()
+        if verb == "ready":
+            return 0 if is_ready(settings) else 1
         place = Place(settings.home)
         if verb == "logs":
             return subprocess.run(["tail", "-n", "100", "-F", str(place.log_file)], check=False).returncode  # noqa: S603, S607

@@ -8,8 +8,8 @@ from contextlib import suppress
 from events.genesis import Community
 from events.registry import CommunityFounded
 from infra.platform import Platform
-from services.kernel.appender import Accepted
 from services.kernel.group import Request
+from services.kernel.unit import Accepted
 from services.registry.commands import FoundCommunity
 from services.registry.genesis import canonical, founding_command_id
 

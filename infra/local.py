@@ -17,7 +17,7 @@ from infra.postgres.binaries import MAJOR_VERSION
 from infra.postgres.embedded import EmbeddedPostgres
 from infra.postgres.embedded_errors import HomeInUse
 from infra.postgres.place import free_bytes
-from infra.settings import Settings
+from infra.settings import NONE, Settings
 from infra.supervise import Supervisor
 
 WATCH_SECONDS: Final = 1.0
@@ -117,6 +117,8 @@ async def processes(
             "COMMONS_PUBLIC_URL": settings.public_url,
             "COMMONS_DATABASE": dsn,
         }
+        if settings.metrics_listen is not None and settings.metrics_listen[1] == settings.port:
+            environ["COMMONS_METRICS_LISTEN"] = NONE  # there the edge answers, in a process of its own
         running = asyncio.create_task(Supervisor(groups, environ, say).run())
         try:
             if any("http" in group for group in groups):

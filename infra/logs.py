@@ -19,6 +19,7 @@ from typing import Final, Protocol
 
 import msgspec
 
+from events.telemetry import current, ids_of
 from infra.home import private_folder
 
 FILE_BYTES: Final = 16 << 20
@@ -39,7 +40,7 @@ _SECRETS: Final = (
 
 
 class JsonLines(logging.Formatter):
-    """One JSON object per line. `trace_id` stays empty until requests are traced."""
+    """One JSON object per line; `trace_id` and `span_id` are empty outside of a trace."""
 
     def __init__(self, process: str) -> None:
         """Name the process in every line."""
@@ -48,6 +49,7 @@ class JsonLines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line of a record."""
+        trace_id, span_id = ids_of(current())
         line: dict[str, object] = {
             "time": datetime.fromtimestamp(record.created, UTC)
             .isoformat(timespec="milliseconds")
@@ -57,7 +59,8 @@ class JsonLines(logging.Formatter):
             "pid": record.process,
             "logger": record.name,
             "message": struck(record.getMessage()),
-            "trace_id": "",
+            "trace_id": trace_id,
+            "span_id": span_id,
         }
         line |= getattr(record, FIELDS, {})
         if record.exc_info:

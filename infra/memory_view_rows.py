@@ -10,8 +10,9 @@ from typing import Any
 
 import msgspec
 
+from events.parked import Parked
 from events.store import Checkpoint, CheckpointMoved, Move
-from projections.store import Parked, RowsRefused
+from projections.store import RowsRefused
 from projections.view import Row, Table
 
 Rows = dict[Table, dict[Any, Row]]

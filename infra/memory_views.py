@@ -13,9 +13,10 @@ from typing import Any, Final
 
 import msgspec
 
+from events.parked import Parked
 from events.store import Checkpoint
 from infra.memory_view_rows import Aside, MemoryWriter, Points, Rows
-from projections.store import Difference, Parked, RebuildRunning, Select, ViewNotBuilt
+from projections.store import Difference, RebuildRunning, Select, ViewNotBuilt
 from projections.view import View
 
 _OPERATORS: Final = {"=": operator.eq, ">=": operator.ge, ">": operator.gt, "<=": operator.le, "<": operator.lt}

@@ -12,44 +12,60 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg  # type: ignore[import-untyped]
 
 from events.catalog import Catalog
 from events.facts import FACTS_BY_SERVICE, catalog
 from events.store import StoreUnavailable
+from events.telemetry import Telemetry
+from infra.buses import RELAY, open_bus, refuse_another_bus, relays
 from infra.gate import Ungated
 from infra.keys import KeyDirectory
 from infra.keystore_backup import end_keystore_backups
+from infra.obeying import ObeyingBus
 from infra.postgres.alone import alone
+from infra.postgres.aside import PostgresAside
 from infra.postgres.input_key import bind_input_key
 from infra.postgres.migration import check_postgres
+from infra.postgres.orders import PostgresOrders
 from infra.postgres.pool import open_pool
 from infra.postgres.store import PostgresStore, open_stores
 from infra.postgres.views import PostgresViews
+from infra.runners import FOLLOW, followers_of
 from infra.settings import Settings
 from infra.subject_keys import PostgresSubjectKeys, open_subject_keys
-from infra.tail import TailBus
+from infra.telemetry.numbers import Numbers
+from infra.telemetry.opening import open_telemetry
 from projections.catalog import views
-from projections.runner import ViewRunner
 from projections.versions import Versions, make_versions
 from projections.view import View
 from services.kernel.appender import Appender
 from services.kernel.clock import ClockRunner
 from services.kernel.decider import Service
 from services.kernel.feed import DirectoryFeed
-from services.kernel.policies import PolicyRunner
 from services.metering.service import service as metering
-from services.registry.erasing import EraseRunner
 from services.registry.service import service as registry
 from services.treasury.service import service as treasury
 
-ROLES: Final = ("http", "follow", "clock")
-"""Every role of this version; `commons up` without a list starts them all."""
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import SpanProcessor
 
-CHILDREN: Final = (("http",), ("follow", "clock"))
-"""How `commons up` divides them on one machine, so that followers never slow a caller down."""
+ROLES: Final = (
+    "http",
+    FOLLOW,
+    "clock",
+    RELAY,
+    *(f"{role}:{name}" for role in (FOLLOW, RELAY) for name in FACTS_BY_SERVICE),
+)
+"""Every role of this version."""
+
+CHILDREN: Final = (("http",), (FOLLOW, "clock", RELAY))
+"""How `commons up` divides them on one machine, so that followers never slow a caller down.
+
+Where followers read the stores themselves there is nothing to relay, and the role does nothing.
+"""
 
 CONNECTIONS: Final = 8
 WATCH_SECONDS: Final = 2.0
@@ -70,11 +86,15 @@ class Platform:
     services: Mapping[str, Service[Any]]
     feed: DirectoryFeed
     appenders: Mapping[str, Appender[Any]]
-    bus: TailBus
+    bus: ObeyingBus
+    orders: PostgresOrders
+    asides: Mapping[str, PostgresAside]
     views: Sequence[View]
     view_store: PostgresViews
     versions: Versions
     subject_keys: PostgresSubjectKeys
+    telemetry: Telemetry
+    numbers: Numbers
 
 
 def wall_clock_ms() -> int:
@@ -89,30 +109,33 @@ def services() -> dict[str, Service[Any]]:
 
 
 @asynccontextmanager
-async def open_platform(settings: Settings, dsn: str) -> AsyncIterator[Platform]:
+async def open_platform(settings: Settings, dsn: str, spans: SpanProcessor | None = None) -> AsyncIterator[Platform]:
     """Connect the parts over the database at `dsn`; everything is closed on leaving.
 
+    `spans` takes the spans in place of the collector that the settings name.
     Raises StoreUnavailable, OtherHome, and LayoutRefused for a database that other software has written.
     """
     async with AsyncExitStack() as stack:
         await check_postgres(dsn)
         keys, facts = KeyDirectory(settings.home), catalog()
-        readers = await open_pool(dsn, size=CONNECTIONS, read_only=True)
+        watch = await stack.enter_async_context(open_telemetry(settings.telemetry, dsn, spans))
+        connections = watch.connections
+        readers = await open_pool(dsn, size=CONNECTIONS, read_only=True, connections=connections)
         stack.push_async_callback(readers.close)
-        view_readers = await open_pool(dsn, size=CONNECTIONS, read_only=True, by_key=False)
+        view_readers = await open_pool(dsn, size=CONNECTIONS, read_only=True, by_key=False, connections=connections)
         stack.push_async_callback(view_readers.close)
-        pool = await open_pool(dsn, size=CONNECTIONS, by_key=False)
+        pool = await open_pool(dsn, size=CONNECTIONS, by_key=False, connections=connections)
         stack.push_async_callback(pool.close)
         await bind_input_key(pool, keys.secret("inputs"))
         stores = await stack.enter_async_context(
-            open_stores(dsn, list(FACTS_BY_SERVICE), pool_size=CONNECTIONS, readers=readers)
+            open_stores(dsn, list(FACTS_BY_SERVICE), pool_size=CONNECTIONS, readers=readers, connections=connections)
         )
         subject_keys = await open_subject_keys(dsn, settings.home)
         stack.push_async_callback(subject_keys.close)
         feed = DirectoryFeed(stores["registry"], facts)
         made = services()
         appenders = {
-            name: Appender(service, stores[name], facts, feed.current, keys.secret("inputs"))
+            name: Appender(service, stores[name], facts, feed.current, keys.secret("inputs"), watch.telemetry)
             for name, service in made.items()
         }
         view_store = PostgresViews(pool, view_readers)
@@ -126,11 +149,15 @@ async def open_platform(settings: Settings, dsn: str) -> AsyncIterator[Platform]
             services=made,
             feed=feed,
             appenders=appenders,
-            bus=TailBus(stores),
+            bus=ObeyingBus(open_bus(settings, stores), PostgresOrders(pool)),
+            orders=PostgresOrders(pool),
+            asides={name: PostgresAside(pool, name) for name in made},
             views=views(),
             view_store=view_store,
             versions=make_versions(view_store, stores, facts),
             subject_keys=subject_keys,
+            telemetry=watch.telemetry,
+            numbers=watch.numbers,
         )
 
 
@@ -140,7 +167,8 @@ async def run_roles(
     stop: asyncio.Event,
     serve_http: Callable[[Platform, asyncio.Event], Awaitable[None]],
 ) -> None:
-    """Serve the roles until `stop` is set. Raises StoreRewound and UpgradeNeeded: then nothing may go on."""
+    """Serve the roles until `stop` is set. Raises BusChanged, StoreRewound, UpgradeNeeded: then nothing may go on."""
+    await refuse_another_bus(platform.settings, platform.dsn)
     for appender in platform.appenders.values():
         await appender.load()
     for view in platform.views:
@@ -148,13 +176,11 @@ async def run_roles(
     await platform.feed.current()
     work: list[Awaitable[None]] = [appender.run() for appender in platform.appenders.values()]
     work.append(_watch(platform))
-    if "follow" in roles:
-        work += [runner.run() for runner in policy_runners(platform)]
-        work += [runner.run() for runner in view_runners(platform)]
-        work.append(erase_runner(platform).run())
+    work += followers_of(platform, roles)
     if "clock" in roles:
         work.append(_clock(platform))
         work.append(end_keystore_backups(platform.settings.home, wall_clock_ms))  # files of this machine: never alone
+    work += relays(platform.settings, roles, platform.stores, platform.dsn, platform.telemetry)
     tasks = [asyncio.ensure_future(item) for item in work]
     edge = asyncio.ensure_future(serve_http(platform, stop)) if "http" in roles else None
     if edge is not None:
@@ -166,6 +192,8 @@ async def run_roles(
         while not stop.is_set() and not failed:
             done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
             failed = any(task.exception() is not None for task in done)
+        if not failed and not await platform.bus.drain():
+            _LOG.warning("some pages at hand took too long, they are taken again at the next start")
         if edge is not None and not failed:
             await asyncio.wait([edge])  # requests in progress still need the writers
     finally:
@@ -186,28 +214,6 @@ async def _end(platform: Platform, tasks: Sequence[asyncio.Future[None]], ending
             await appender.snapshot()
         except StoreUnavailable:
             return
-
-
-def policy_runners(platform: Platform) -> list[PolicyRunner]:
-    """Return a runner for each policy of each service."""
-    return [
-        PolicyRunner(policy, platform.appenders[name], platform.bus, platform.catalog)
-        for name, service in platform.services.items()
-        for policy in service.policies
-    ]
-
-
-def view_runners(platform: Platform) -> list[ViewRunner]:
-    """Return a runner for each view."""
-    return [
-        ViewRunner(view, platform.view_store, platform.bus, platform.catalog, platform.versions.make)
-        for view in platform.views
-    ]
-
-
-def erase_runner(platform: Platform) -> EraseRunner:
-    """Return the follower that destroys the keys of erased subjects."""
-    return EraseRunner(platform.subject_keys, platform.stores["registry"], platform.bus, platform.catalog)
 
 
 async def _watch(platform: Platform) -> None:

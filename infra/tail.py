@@ -11,8 +11,9 @@ from collections.abc import Mapping, Sequence
 
 from eventsourcing.persistence import Notification
 
-from events.bus import Page
-from events.store import Checkpoint, Store, verify_checkpoint
+from events.bus import Follower, OtherBus, Page
+from events.channels import service_of
+from events.store import Store, verify_checkpoint
 
 
 class _Tail:
@@ -104,6 +105,9 @@ class TailSubscription:
         heads = {service: (await tail.store.head()).position for service, tail in self._tails.items()}
         return {service: max(head - self._positions[service], 0) for service, head in heads.items()}
 
+    async def close(self) -> None:
+        """Hold nothing, so there is nothing to give back."""
+
 
 class TailBus:
     """Follows stores directly."""
@@ -112,11 +116,18 @@ class TailBus:
         """Follow `stores`, by service name."""
         self._tails = {service: _Tail(store) for service, store in stores.items()}
 
-    async def subscribe(self, services: Sequence[str], start: Mapping[str, Checkpoint]) -> TailSubscription:
-        """Return a subscription after `start`; raises StoreRewound when a checkpoint's record is gone or another."""
-        tails = {service: self._tails[service] for service in services}
+    async def subscribe(self, follower: Follower) -> TailSubscription:
+        """Return a subscription after the follower's checkpoints.
+
+        Raises StoreRewound when a checkpoint's record is gone or another, OtherBus when partitions were followed.
+        """
+        start = await follower.checkpoints()
+        tails = {service: self._tails[service] for service in follower.services}
+        for channel in start:
+            if channel not in tails and service_of(channel) in tails:
+                raise OtherBus(f"{follower.name} has followed {channel}: it cannot go on along the stores themselves")
         for service, tail in tails.items():
             tail.forget()
             if service in start:
                 await verify_checkpoint(tail.store, start[service])
-        return TailSubscription(tails, {name: start[name].position if name in start else 0 for name in services})
+        return TailSubscription(tails, {name: start[name].position if name in start else 0 for name in tails})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -232,8 +232,3 @@ MAX_ROWS: Final = 150_000
 """Rows a rebuild keeps at hand before it writes all and lets go; about 100 MB of the largest kind."""
 MAX_ADDED: Final = 20_000
 """Rows of append-only tables a rebuild collects before it writes them."""
-
-
-def positions_of(checkpoints: Mapping[str, Any]) -> dict[str, int]:
-    """Return checkpoints as positions by channel."""
-    return {channel: checkpoint.position for channel, checkpoint in checkpoints.items()}

@@ -9,22 +9,19 @@ later, and the result is that of a clean rebuild.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Final
+from dataclasses import replace
 
 from eventsourcing.persistence import Notification
 
 from events.bus import Page
 from events.catalog import Catalog
-from events.store import Checkpoint, Move
+from events.parked import Parked, park, stream_of, told
+from events.store import Move
 from projections.fold import Folder, Outcome, Poisoned, Workspace
-from projections.store import Parked, RowsRefused, Writer
+from projections.store import RowsRefused, Writer
 from projections.view import View
-
-ERROR_CHARACTERS: Final = 500
-"""How much of an error's text is kept with a parked fact."""
 
 
 class Intake:
@@ -46,7 +43,7 @@ class Intake:
         """
         outcomes, unknown = self._folder.gather(page.records)
         alarms: Sequence[Parked] = ()
-        if outcomes:
+        if outcomes or not page.records:
             alarms = await self._take(part(page, 0, len(outcomes)), outcomes)
         if unknown is not None:
             raise unknown
@@ -67,18 +64,18 @@ class Intake:
 
     async def _commit(self, page: Page, outcomes: Sequence[Outcome], *, careful: bool) -> Sequence[Parked]:
         workspace = Workspace(self._view)
-        digest = hashlib.sha256(page.records[-1].state).digest()
         async with self._writing() as writer:
             # First the checkpoint: only its winner reads rows, so no row is folded from a stale one.
-            after = Checkpoint(writer.follower, page.channel, page.last, digest)
-            await writer.move([Move(page.before, after)])
+            went_on = [each for each in (page, *page.quiet) if each.last > each.before]
+            await writer.move([Move(each.before, each.checkpoint(writer.follower)) for each in went_on])
             blocked = dict(await writer.blocked())
             await workspace.fetch(writer, outcomes)
             parked: list[Parked] = []
             for record, outcome in zip(page.records, outcomes, strict=True):
                 error = self._apply(workspace, record, outcome, blocked, careful=careful)
                 if error is not None:
-                    parked.append(park(writer.follower, page.channel, record, error, blocked))
+                    first = blocked.setdefault(stream_of(record), record.id) == record.id
+                    parked.append(park(writer.follower, page.channel, record, error, first=first))
             await workspace.write(writer)
             if parked:
                 await writer.park(parked)
@@ -97,7 +94,7 @@ class Intake:
         if blocked and (first := blocked.get(stream_of(record))) is not None:
             return f"waits behind position {first} of its stream"
         if isinstance(outcome, Exception):
-            return told(outcome)
+            return reason(outcome)
         try:
             if careful:
                 workspace.apply_whole(outcome)
@@ -105,34 +102,19 @@ class Intake:
                 workspace.apply(outcome)
         except Exception as error:
             if careful:
-                return told(error)
+                return reason(error)
             raise Poisoned(self._view.name, stream_of(record)[0], record.id) from error
         return None
 
 
-def park(follower: str, channel: str, record: Notification, error: str, blocked: dict[tuple[str, str], int]) -> Parked:
-    """Return the record as a parked fact; it blocks its stream from now on when it is the first there."""
-    service, stream = where = stream_of(record)
-    first = where not in blocked
-    if first:
-        blocked[where] = record.id
-    return Parked(follower, service, record.id, channel, stream, record.topic, error, first)
-
-
-def stream_of(record: Notification) -> tuple[str, str]:
-    """Return (service, stream) of a record: a type's name begins with the service that owns it."""
-    return record.topic.partition(".")[0], str(record.originator_id)
-
-
-def told(error: BaseException) -> str:
-    """Return an error, or what made a store refuse, as the text kept with a parked fact; no U+0000, no end."""
-    cause = error.__cause__ if isinstance(error, RowsRefused) and error.__cause__ is not None else error
-    text = f"{type(cause).__name__}: {cause}"[:ERROR_CHARACTERS]
-    return text.replace("\0", "\\0").encode(errors="backslashreplace").decode()
+def reason(error: BaseException) -> str:
+    """Return an error, or what made a store refuse, as the text kept with a parked fact."""
+    return told(error.__cause__ if isinstance(error, RowsRefused) and error.__cause__ is not None else error)
 
 
 def part(page: Page, start: int, stop: int) -> Page:
-    """Return the page's records `start` to `stop`, with the offsets they stand at."""
-    base = page.last - len(page.records)
-    before = base + start if start else page.before
-    return Page(page.channel, before, base + stop, page.records[start:stop])
+    """Return the page's records `start` to `stop`, with the positions they stand at."""
+    before = page.records[start - 1].id if start else page.before
+    if stop == len(page.records):
+        return replace(page, before=before, records=page.records[start:])
+    return Page(page.channel, before, page.records[stop - 1].id, page.records[start:stop])

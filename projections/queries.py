@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final
 import msgspec
 import pydantic
 
-from projections.fold import positions_of
+from events.channels import positions_by_service
 from projections.routes import Answer, NotCaughtUp, NothingThere, Params, QueryContext
 from projections.store import Select, Snapshot, ViewNotBuilt, ViewStore
 from projections.view import Row, View
@@ -63,7 +63,7 @@ class ViewReader:
         waited = await self._catch_up(view, context.at_least)
         async with AsyncExitStack() as stack:
             snapshot = await self._open(stack, view, waited)
-            found = positions_of(await snapshot.checkpoints(view))
+            found = positions_by_service(await snapshot.checkpoints(view))
             yield Moment(snapshot, {service: found.get(service, 0) for service in view.services})
 
     async def _open(self, stack: AsyncExitStack, view: View, waited: float) -> Snapshot:
@@ -87,7 +87,7 @@ class ViewReader:
         wanted = {service: position for service, position in at_least.items() if service in view.services}
         pause, waited = _FIRST_PAUSE_SECONDS, 0.0
         while wanted:
-            found = positions_of(await self._store.checkpoints(view.follower))
+            found = positions_by_service(await self._store.checkpoints(view.follower))
             if all(found.get(service, 0) >= position for service, position in wanted.items()):
                 break
             if waited >= self._wait_seconds:

@@ -2,7 +2,8 @@
 
 The rebuild folds to where the live view stands (to the head, when it has no checkpoint or the store was rewound). The
 live runner keeps following; when the two are within a page of each other its writers are stopped for a moment, the
-last facts are folded, both hashes are computed at the same positions, and the tables change places in one transaction.
+last facts are folded, both hashes are computed at the same positions (by partition, where the view follows those), and
+the tables change places in one transaction.
 Readers go on all the time. A check does the same but the last step.
 
 Facts are folded in bulk, with rows at hand and written at the end. A poisonous fact makes such rows void, so the
@@ -23,7 +24,9 @@ from eventsourcing.persistence import Notification
 
 from events.bus import Page
 from events.catalog import Catalog
+from events.channels import positions_by_service, service_of
 from events.store import PAGE, Checkpoint, Store, StoreRewound, verify_checkpoint
+from projections.edge import edge_of
 from projections.fold import MAX_ADDED, MAX_ROWS, Folder, Poisoned, Workspace
 from projections.intake import Intake
 from projections.store import Building, Difference, RowsRefused, ViewNotBuilt, ViewStore
@@ -93,6 +96,7 @@ class Rebuild:
         self._workspace = Workspace(self._view, complete=True)
         self._reached = {service: Checkpoint(self._view.follower, service, 0, b"") for service in self._view.services}
         self._careful: Intake | None = None
+        self._rewound: set[str] = set()
         self._parked = 0
         self._total = 0
 
@@ -140,14 +144,13 @@ class Rebuild:
             targets = await self._targets(swap.live)
             self._total = sum(targets.values())
             await self._fold(building, targets)
+            standing = await self._fold_edges(building, swap.live)
             await self._flush(building)
-            comparable = {name: live.position for name, live in swap.live.items()} == {
-                name: position for name, position in self._positions().items() if position
-            } and all(self._reached[name].record_hash == live.record_hash for name, live in swap.live.items())
+            comparable = _places(standing) == _places(swap.live)
             before, after = await swap.digests()
             differences = await swap.differences(SHOWN) if comparable and before not in {"", after} else ()
             if not check:
-                await swap.replace({name: point for name, point in self._reached.items() if point.position})
+                await swap.replace(standing)
         return RebuildReport(
             self._view.name,
             sum(self._positions().values()),
@@ -155,7 +158,7 @@ class Rebuild:
             before if comparable else "",
             after,
             comparable and before == after,
-            self._positions(),
+            {**dict.fromkeys(self._sources, 0), **positions_by_service(standing)},
             self._parked,
             not check,
             differences,
@@ -164,18 +167,35 @@ class Rebuild:
     async def _targets(self, live: Mapping[str, Checkpoint]) -> dict[str, int]:
         """Return where to fold to: the live checkpoint, or the head where there is none that holds."""
         targets = {}
+        lows = positions_by_service(live)
         for service, store in self._sources.items():
             try:
-                if service in live:
-                    await verify_checkpoint(store, live[service])
-                    target = live[service].position
-                else:
-                    # Where other channels are under way and this one has not begun, the live view is compared as it is.
-                    target = 0 if live else (await store.head()).position
+                for channel, at in live.items():
+                    if service_of(channel) == service:
+                        await verify_checkpoint(store, at)
+                # Where other channels are under way and this one has not begun, the live view is compared as it is.
+                target = lows.get(service, 0) if live else (await store.head()).position
             except StoreRewound:
+                self._rewound.add(service)
                 target = (await store.head()).position
             targets[service] = max(target, self._reached[service].position)
         return targets
+
+    async def _fold_edges(self, building: Building, live: Mapping[str, Checkpoint]) -> dict[str, Checkpoint]:
+        """Fold what the live view's partitions hold beyond the lowest; return where both stand now, by channel."""
+        standing: dict[str, Checkpoint] = {}
+        for service in self._sources:
+            at, edge = self._reached[service], edge_of(live, service)
+            if edge is None or service in self._rewound or at.position != edge.low:
+                standing.update({service: at} if at.position else {})
+                continue
+            after = edge.low
+            while page := await self._read(service, after, edge.high):
+                after = page[-1].id
+                if held := [record for record in page if edge.holds(record)]:
+                    await self._take(building, service, held)
+            standing.update(edge.channels)
+        return standing
 
     def _positions(self) -> dict[str, int]:
         return {service: point.position for service, point in self._reached.items()}
@@ -247,6 +267,10 @@ class Rebuild:
         done = sum(self._positions().values())
         rate = done / max(self._seconds() - self._begun, 1e-9)
         self._tell(Progress(done, max(self._total, done), rate, max(self._total - done, 0) / max(rate, 1e-9)))
+
+
+def _places(checkpoints: Mapping[str, Checkpoint]) -> dict[str, tuple[int, bytes]]:
+    return {channel: (at.position, at.record_hash) for channel, at in checkpoints.items()}
 
 
 async def rebuild(

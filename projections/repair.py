@@ -14,10 +14,11 @@ from typing import Final
 from eventsourcing.persistence import Notification
 
 from events.catalog import Catalog
+from events.parked import Parked, stream_of
 from events.store import PAGE, Store
 from projections.fold import Folder, Outcome, Workspace
-from projections.intake import stream_of, told
-from projections.store import Parked, RowsRefused, ViewStore, Writer
+from projections.intake import reason
+from projections.store import RowsRefused, ViewStore, Writer
 from projections.view import View
 
 BATCH: Final = 1_000
@@ -118,7 +119,7 @@ class Repair:
                 workspace.apply_whole(outcome)
             except Exception as error:  # noqa: BLE001 - whatever it is, it is this record's
                 stuck[where] = parked.position
-                still.append(replace(parked, error=told(error), first=True))
+                still.append(replace(parked, error=reason(error), first=True))
             else:
                 done.append(parked)
         await workspace.write(writer)
@@ -128,7 +129,7 @@ class Repair:
         """Leave the next parked fact where it is: the store refuses its rows."""
         async with self._store.writing(self._view) as writer:
             batch = await writer.parked(after, 1)
-            await writer.park([replace(each, error=told(refused), first=True) for each in batch])
+            await writer.park([replace(each, error=reason(refused), first=True) for each in batch])
         self._stuck.update(((each.service, each.stream), each.position) for each in batch)
         return batch
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
-from events.bus import Bus, Page, Subscription
+from events.bus import Bus, Follower, Page, Subscription
 from events.catalog import Catalog
-from events.store import CheckpointMoved, StoreFull, StoreUnavailable
-from projections.fold import positions_of
+from events.parked import Parked
+from events.store import Checkpoint, CheckpointMoved, StoreFull, StoreUnavailable
+from events.telemetry import Telemetry, distinct
 from projections.intake import Intake
 from projections.store import ViewStore
 from projections.view import View
@@ -30,6 +32,7 @@ class ViewRunner:
         bus: Bus,
         catalog: Catalog,
         make: Callable[[View], Awaitable[None]] | None = None,
+        telemetry: Telemetry | None = None,
     ) -> None:
         """Take plain parts; `make` sees to it that the view has tables, by making empty ones unless told otherwise."""
         self.view = view
@@ -37,12 +40,14 @@ class ViewRunner:
         self._bus = bus
         self._make = make if make is not None else store.prepare
         self._intake = Intake(view, catalog, lambda: store.writing(view))
+        self._follower = Follower(view.follower, view.services, self._checkpoints)
         self._reached: dict[str, int] = {}
+        self._telemetry = telemetry or Telemetry()
 
     async def run(self) -> None:
         """Follow for ever; waits out what passes, parks what cannot be folded.
 
-        Raises StoreRewound and UpgradeNeeded: then this process must not go on.
+        Raises StoreRewound, ChannelGap, OtherBus and UpgradeNeeded: then this process must not go on.
         """
         while True:
             try:
@@ -54,23 +59,29 @@ class ViewRunner:
 
     async def subscribe(self) -> Subscription:
         """Continue where the view's checkpoints stand. Raises StoreRewound."""
+        return await self._bus.subscribe(self._follower)
+
+    async def _checkpoints(self) -> Mapping[str, Checkpoint]:
         start = await self._store.checkpoints(self.view.follower)
-        self._reached = positions_of(start)
-        return await self._bus.subscribe(self.view.services, start)
+        self._reached = {channel: at.position for channel, at in start.items()}
+        return start
 
     async def _follow(self) -> None:
         subscription = await self.subscribe()
-        while True:
-            page = await subscription.fetch(_POLL_SECONDS)
-            if page is not None:
-                await self.take(page)
+        try:
+            while True:
+                page = await subscription.fetch(_POLL_SECONDS)
+                if page is not None:
+                    await self.take(page)
+        finally:
+            await subscription.close()
 
     async def take(self, page: Page) -> None:
         """Fold one page and commit it with the checkpoint. Raises CheckpointMoved, UpgradeNeeded, StoreError."""
         page = unseen(page, self._reached.get(page.channel, 0))
-        if not page.records:
+        if page.last == page.before and not page.quiet:
             return
-        for alarm in await self._intake.take(page):
+        for alarm in await self._measured(page):
             _LOG.error(
                 "view %s parks %s from position %d of %s on, other streams go on: %s. Run 'commons views repair %s' "
                 "once it can be folded",
@@ -81,10 +92,21 @@ class ViewRunner:
                 alarm.error,
                 self.view.name,
             )
-        self._reached[page.channel] = page.last
+        self._reached.update((each.channel, each.last) for each in (page, *page.quiet))
+
+    async def _measured(self, page: Page) -> Sequence[Parked]:
+        name, meter = self.view.name, self._telemetry.meter
+        traces = distinct(page.traces.values()) if page.traces else ()
+        span = self._telemetry.tracer.span(f"view {name}", traces, channel=page.channel, facts=len(page.records))
+        with meter.time("commons_view_fold_seconds", name), span:
+            alarms = await self._intake.take(page)
+        meter.count("commons_view_facts", len(page.records), name)
+        return alarms
 
 
 def unseen(page: Page, reached: int) -> Page:
     """Return what of the page lies beyond the offset already reached: a delivery may come again."""
-    again = max(min(reached, page.last) - page.before, 0)
-    return Page(page.channel, page.before + again, page.last, page.records[again:]) if again else page
+    if reached <= page.before:
+        return page
+    fresh = [record for record in page.records if record.id > reached]
+    return replace(page, before=min(reached, page.last), records=fresh)

@@ -11,6 +11,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
+from events.parked import Parked
 from events.store import Checkpoint, Move, StoreUnavailable
 from projections.view import Row, Table, View
 
@@ -36,25 +37,6 @@ class Select:
     def sorted_by(self) -> tuple[str, ...]:
         """The columns of the order, the key when none were named."""
         return self.order or self.table.key
-
-
-@dataclass(frozen=True, slots=True)
-class Parked:
-    """A fact a view has set aside: its fold raised, or it waits behind one of its stream whose fold raised.
-
-    `first` is the first of its stream that is parked; while it is there, later facts of the stream are parked too.
-    `parked_us` (microseconds UTC) is set by the store.
-    """
-
-    follower: str
-    service: str
-    position: int
-    channel: str
-    stream: str
-    type: str
-    error: str
-    first: bool
-    parked_us: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import platform
 import sys
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
 
@@ -14,7 +17,13 @@ import psycopg
 import pytest
 from psycopg.sql import SQL, Identifier
 
+if TYPE_CHECKING:
+    from infra.kafka.topics import Cluster
+    from tests.instance import Instance
+    from tests.kafka_source import KafkaSource
+
 ENGINE = pytest.StashKey[str]()
+KAFKA = pytest.StashKey[str]()
 RECURSION_LIMIT = sys.getrecursionlimit()
 
 
@@ -28,14 +37,16 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     output = getattr(session.config, "workeroutput", None)
     if output is not None:
         output["engine"] = session.config.stash.get(ENGINE, "")
+        output["kafka"] = session.config.stash.get(KAFKA, "")
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
     """Keep what a worker told; all of them use the same engine, each an instance of its own."""
-    engine = getattr(node, "workeroutput", {}).get("engine")
-    if engine:
-        node.config.stash[ENGINE] = engine
+    for name, key in (("engine", ENGINE), ("kafka", KAFKA)):
+        told = getattr(node, "workeroutput", {}).get(name)
+        if told:
+            node.config.stash[key] = told
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
@@ -43,6 +54,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     terminalreporter.section("engines")
     terminalreporter.write_line(f"Python {platform.python_version()} on {platform.system()} {platform.machine()}")
     terminalreporter.write_line(config.stash.get(ENGINE, "no database was needed"))
+    terminalreporter.write_line(config.stash.get(KAFKA, "no Kafka was needed"))
 
 
 @pytest.fixture(scope="session")
@@ -62,6 +74,37 @@ def postgres_dsn(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.
         yield dsn
     finally:
         server.stop()
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Iterator[KafkaSource]:
+    """Address a Kafka cluster whose topics are told apart by prefix; see `kafka_source` for which one."""
+    from tests.kafka_source import kafka_source  # noqa: PLC0415 - few tests need the client library
+
+    with kafka_source(tmp_path_factory.mktemp("kafka")) as source:
+        pytestconfig.stash[KAFKA] = source.told
+        yield source
+
+
+@pytest.fixture
+def cluster(kafka: KafkaSource) -> Cluster:
+    """Address topics and groups of this test's own."""
+    return kafka.cluster()
+
+
+@pytest.fixture(
+    scope="session",
+    params=["one machine", "a process per role, on Kafka"],
+)
+def deployment(request: pytest.FixtureRequest) -> Callable[[Path], AbstractContextManager[Instance]]:
+    """Start an instance in a home: as `commons up` does on one machine, and with everything apart."""
+    from tests.instance import instance  # noqa: PLC0415 - few tests need a whole instance
+
+    if request.param == "one machine":
+        return instance
+    from tests.roles import apart  # noqa: PLC0415 - as above
+
+    return partial(apart, request.getfixturevalue("kafka"), request.getfixturevalue("postgres_dsn"))
 
 
 def _version(dsn: str) -> str:

@@ -58,6 +58,12 @@ class Instance:
     def settings(self) -> Settings:
         return read_settings(self.environ)
 
+    @property
+    def dsn(self) -> str:
+        """The address of its database: the one it was given, or its own while it runs."""
+        given = self.extra.get("COMMONS_DATABASE")
+        return given or (self.home / "run" / "database").read_text()
+
     def key(self, handle: str) -> SigningKey:
         """The key of a founder of the demo community."""
         return member_key(KeyDirectory(self.home).secret("operator"), handle)

@@ -15,6 +15,7 @@ import pytest
 
 import events.bus
 import events.store
+import events.telemetry
 import projections.catalog
 import projections.store
 import services.kernel.errors
@@ -83,6 +84,8 @@ ENTRY_POINTS: Final = {
     "infra.background": "make up, down, logs",
     "infra.schemas": "make check, make schemas",
     "infra.genesis_schema": "make schemas",
+    "infra.asyncapi": "make check, make schemas",
+    "infra.kafka.broker": "a native Kafka, for tests and for trying things out",
     "infra.memory": "the store without a database, for tests of rules",
     "infra.memory_views": "views without a database, for tests of rules",
     "infra.wallet": "for scripts of people who act with a wallet, and for tests",
@@ -98,6 +101,7 @@ PORTS: Final = (
     services.kernel.nonces.Nonces,
     services.kernel.subject_keys.SubjectKeys,
     services.metering.heartbeats.Heartbeats,
+    events.telemetry.TraceNotes,
 )
 """Ports whose promises are written once, as suites in tests/contract that every adapter has to pass."""
 
@@ -391,7 +395,7 @@ def test_the_table_of_settings_is_the_one_of_the_code() -> None:
     text = (ROOT / "docs" / "operations.md").read_text()
     rows = dict(re.findall(r"^\| `(COMMONS_[A-Z_]+)` \| `([^`]*)` \|", text, re.MULTILINE))
     assert rows == {setting.name: setting.default for setting in settings.SETTINGS}
-    mentioned = set(re.findall(r"COMMONS_[A-Z_]*[A-Z]", text)) - {"COMMONS_TEST_DATABASE"}
+    mentioned = set(re.findall(r"COMMONS_[A-Z_]*[A-Z]", text)) - {"COMMONS_TEST_DATABASE", "COMMONS_TEST_KAFKA"}
     secrets = {f"{setting.name}_FILE" for setting in settings.SETTINGS if setting.secret}
     assert mentioned - set(rows) - secrets == set()
 

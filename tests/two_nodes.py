@@ -64,7 +64,7 @@ class World:
 
     def heads(self) -> dict[str, int]:
         """The last position of every service, from the database itself: no view is in between."""
-        with psycopg.connect((self.instance.home / "run" / "database").read_text()) as connection:
+        with psycopg.connect(self.instance.dsn) as connection:
             found = {}
             for service in SERVICES:
                 row = connection.execute(f"SELECT coalesce(max(notification_id), 0) FROM {service}.events").fetchone()

@@ -19,10 +19,11 @@ from infra.postgres.views import PostgresSnapshot
 from projections.view import View
 
 # The key store of sealed data is not among them: its backups end after 30 days (`commons keystore`), these need not.
+# Nor is `telemetry`: which trace a fact was recorded in means nothing after a restore.
 _SCHEMAS = """
 SELECT nspname FROM pg_namespace
-WHERE nspname !~ '^(pg_|information_schema$|public$|views_building$|keystore)' AND nspname !~ '_replaced_[0-9]+$'
-AND pg_has_role(nspowner, 'USAGE') ORDER BY nspname
+WHERE nspname !~ '^(pg_|information_schema$|public$|views_building$|telemetry$|keystore)'
+AND nspname !~ '_replaced_[0-9]+$' AND pg_has_role(nspowner, 'USAGE') ORDER BY nspname
 """
 
 

@@ -14,12 +14,13 @@ from typing import Any, Final
 
 from events.facts import catalog
 from events.genesis import Community, Currency, Epochs, Founder, Pool
+from events.store import Store
+from events.telemetry import Telemetry
 from events.treasury import Posting
 from infra.bench.rounds import Figure, Work, alternate
 from infra.bench.store import THREADS, LibraryRecorder, ground
 from infra.gate import Ungated
 from infra.keys import signing_key
-from infra.postgres.store import PostgresStore
 from services.kernel.appender import Appender
 from services.kernel.directory import Directory
 from services.kernel.group import Request
@@ -49,13 +50,15 @@ _COMMUNITY: Final = Community(
 
 
 @asynccontextmanager
-async def book(store: PostgresStore) -> AsyncIterator[Appender[Any]]:
+async def book(
+    store: Store, kind: type[Appender[Any]] = Appender, telemetry: Telemetry | None = None
+) -> AsyncIterator[Appender[Any]]:
     """Serve the treasury over an empty store, with an account that can pay."""
 
     async def directory() -> Directory:
         return Directory(community=_COMMUNITY)
 
-    appender: Appender[Any] = Appender(service(Ungated()), store, catalog(), directory, b"bench")
+    appender = kind(service(Ungated()), store, catalog(), directory, b"bench", telemetry)
     await appender.load()
     serving = asyncio.create_task(appender.run())
     try:

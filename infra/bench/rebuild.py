@@ -68,15 +68,20 @@ def bench_view() -> View:
 
 
 @asynccontextmanager
-async def ground(dsn: str, facts: int, accounts: int) -> AsyncIterator[tuple[PostgresStore, PostgresViews]]:
-    """Fill a store of the benchmark's own by COPY; drop everything at the end."""
+async def ground(
+    dsn: str, facts: int, accounts: int, *, streams: int = 1
+) -> AsyncIterator[tuple[PostgresStore, PostgresViews]]:
+    """Fill a store of the benchmark's own by COPY; drop everything at the end.
+
+    The facts are those of one book. With more `streams` they stand under as many names in turn, to fill partitions.
+    """
     pool = await open_pool(dsn, size=4)
     wakeups = Wakeups(dsn)
     try:
         await _clear(pool)
         await prepare(pool, SERVICE)
         rows = (
-            (STREAM, index, TransactionPosted.TYPE, record, index, 1)
+            (_stream(index, streams), (index - 1) // streams + 1, TransactionPosted.TYPE, record, index, 1)
             for index, record in enumerate(records(facts, accounts), 1)
         )
         async with pool.acquire() as connection:
@@ -89,11 +94,21 @@ async def ground(dsn: str, facts: int, accounts: int) -> AsyncIterator[tuple[Pos
         await pool.close()
 
 
+def _stream(index: int, streams: int) -> str:
+    return STREAM if streams == 1 else f"{STREAM}-{index % streams}"
+
+
 async def _clear(pool: asyncpg.Pool) -> None:
-    view = bench_view()
     with translated():
         await pool.execute(f"DROP SCHEMA IF EXISTS {SERVICE} CASCADE")
         await pool.execute(f"DROP SCHEMA IF EXISTS {LIBRARY} CASCADE")
+    await clear_view(pool)
+
+
+async def clear_view(pool: asyncpg.Pool) -> None:
+    """Drop the benchmark's view with its checkpoints."""
+    view = bench_view()
+    with translated():
         if await pool.fetchval("SELECT to_regclass('views.checkpoints')"):
             await pool.execute("DELETE FROM views.checkpoints WHERE follower = $1", view.follower)
             for table in view.tables:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
+from events.channels import service_of
 from events.store import Checkpoint, StoreRewound, verify_checkpoint
 from infra.checks.check import Check, listed
 from infra.platform import Platform
@@ -17,7 +18,7 @@ async def views(platform: Platform) -> AsyncIterator[Check]:
     for view in platform.views:
         try:
             for checkpoint in (await platform.view_store.checkpoints(view.follower)).values():
-                await verify_checkpoint(platform.stores[checkpoint.channel], checkpoint)
+                await verify_checkpoint(platform.stores[service_of(checkpoint.channel)], checkpoint)
         except StoreRewound as error:
             yield Check(f"view {view.name}", "broken", str(error), _REBUILD.format(view.name))
             continue
@@ -34,7 +35,7 @@ async def policies(platform: Platform) -> Check:
     for name in platform.stores:
         for point in await _remembered(platform, name):
             seen += 1
-            source = platform.stores.get(point.channel)
+            source = platform.stores.get(service_of(point.channel))
             if source is None:
                 continue
             try:
@@ -44,6 +45,11 @@ async def policies(platform: Platform) -> Check:
     if wrong:
         fix = "a single service was restored: restore a backup of all services (`commons restore --facts-only`)"
         return Check("policies", "broken", f"the facts they have seen are gone: {listed(wrong)}", fix)
+    parked = {name: count for aside in platform.asides.values() for name, count in (await aside.counts()).items()}
+    if parked:
+        told = listed([f"{count:,} of {name}" for name, count in parked.items()])
+        fix = "see `commons parked list`, then `commons parked replay`"
+        return Check("policies", "broken", f"facts are parked: {told}", fix)
     return Check("policies", "ok", f"{seen} checkpoints and snapshots name records that are there")
 
 

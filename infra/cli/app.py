@@ -12,6 +12,7 @@ from infra.cli.bench import bench
 from infra.cli.challenge import challenge
 from infra.cli.demo import demo
 from infra.cli.doctor import doctor
+from infra.cli.followers import orders, parked
 from infra.cli.genesis import genesis
 from infra.cli.keys import keys
 from infra.cli.keystore import keystore
@@ -45,6 +46,8 @@ importers.command("openb")(openb)
 app.command()(rebuild)
 app.command()(lag)
 app.add_typer(views, name="views")
+app.add_typer(orders, name="followers")
+app.add_typer(parked, name="parked")
 app.add_typer(keys, name="keys")
 app.add_typer(keystore, name="keystore")
 app.command()(schemas)

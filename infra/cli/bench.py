@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import platform as machine
 import tempfile
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 import psutil
@@ -49,7 +50,38 @@ async def _rebuild(dsn: str, _home: Path) -> list[Figure]:
     return [await bench_rebuild(dsn, accounts=FEW_ACCOUNTS), await bench_rebuild(dsn, accounts=MANY_ACCOUNTS)]
 
 
-BENCHES: Final[dict[str, Bench]] = {"append": _append, "tail": _tail, "ingest": _ingest, "rebuild": _rebuild}
+async def _telemetry(_dsn: str, _home: Path) -> list[Figure]:
+    from infra.bench.telemetry import bench_telemetry  # noqa: PLC0415 - see above
+
+    return [await bench_telemetry()]
+
+
+async def _kafka(dsn: str, home: Path) -> list[Figure]:
+    from infra.bench.brokers import brokers  # noqa: PLC0415 - see above
+    from infra.bench.consumer import bench_consumers  # noqa: PLC0415 - see above
+    from infra.bench.relay import bench_relay  # noqa: PLC0415 - see above
+
+    async with brokers(home) as cluster:
+        return [*await bench_relay(dsn, cluster), *await bench_consumers(dsn, cluster)]
+
+
+async def _flow(_dsn: str, home: Path) -> list[Figure]:
+    from infra.bench.flow import bench_flow  # noqa: PLC0415 - see above
+
+    return await bench_flow(home / "flow", say)
+
+
+BENCHES: Final[dict[str, Bench]] = {
+    "append": _append,
+    "tail": _tail,
+    "ingest": _ingest,
+    "rebuild": _rebuild,
+    "telemetry": _telemetry,
+    "kafka": _kafka,
+    "flow": _flow,
+}
+ON_KAFKA: Final = frozenset({"kafka", "flow"})
+"""Benches that want brokers, and the event loop that roles run on."""
 
 
 def bench(
@@ -70,7 +102,7 @@ def bench(
         return
     columns = ("bench", "ours", "unit", "baseline", "what it is", "ratio", "floor")
     rows = [
-        (f.name, f"{f.ours:,.0f}", f.unit, f"{f.baseline:,.0f}", f.baseline_name, f"{f.ratio:.2f}", f.floor)
+        (f.name, _number(f.ours), f.unit, _number(f.baseline), f.baseline_name, f"{f.ratio:.2f}", f.floor)
         for f in figures
     ]
     table("  ".join(f"{key}: {value}" for key, value in described.items()), columns, rows)
@@ -84,12 +116,32 @@ def run(names: list[str]) -> list[Figure]:
         with EmbeddedPostgres(home / "database") as server:
             for name in names:
                 say(f"bench {name} ...")
-                figures += asyncio.run(_measured(BENCHES[name], server.dsn, home))
+                if name in ON_KAFKA:
+                    figures += _on_kafka(_measured(BENCHES[name], server.dsn, home))
+                else:
+                    figures += asyncio.run(_measured(BENCHES[name], server.dsn, home))
     return figures
+
+
+def _on_kafka(measuring: Coroutine[Any, Any, list[Figure]]) -> list[Figure]:
+    import uvloop  # noqa: PLC0415 - not on every platform
+
+    from infra.kafka.classpath import NoNativeKafka  # noqa: PLC0415 - the client library is loaded for Kafka only
+
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # it calls everything an error that it tries again
+    try:
+        return uvloop.run(measuring)
+    except NoNativeKafka as missing:
+        say(f"left out: {missing}, and COMMONS_TEST_KAFKA names no broker")
+        return []
 
 
 async def _measured(bench: Bench, dsn: str, home: Path) -> list[Figure]:
     return await bench(dsn, home)
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"  # noqa: PLR2004 - three digits tell enough
 
 
 def describe() -> dict[str, str]:

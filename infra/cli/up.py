@@ -19,7 +19,7 @@ from infra.keys import KeyFileRefused
 from infra.local import database, local_url, processes, ready, refuse_a_full_disk, refuse_a_taken_port
 from infra.logs import noted, start_logging
 from infra.platform import CHILDREN, ROLES, open_platform, run_roles
-from infra.serving import serve_http
+from infra.serving import health_beside, serve_http
 from infra.settings import Settings, read_settings
 from infra.supervise import GIVES_UP, ChildGaveUp
 
@@ -33,7 +33,7 @@ def up(
     json: Annotated[bool, typer.Option("--json", help="Say that it is ready as one JSON object.")] = False,
 ) -> None:
     """Start everything and serve until Ctrl-C."""
-    chosen = tuple(roles or ROLES)
+    chosen = tuple(roles or (role for group in CHILDREN for role in group))
     if unknown := sorted(set(chosen) - set(ROLES)):
         fail(f"unknown role {unknown[0]!r}", f"there are {', '.join(ROLES)}")
     settings = read_settings()
@@ -150,7 +150,7 @@ async def _serve(settings: Settings, dsn: str, roles: Sequence[str], stop: async
     """Serve the roles; a database that is away at the start is waited for."""
     while not stop.is_set():
         try:
-            async with open_platform(settings, dsn) as platform:
+            async with open_platform(settings, dsn) as platform, health_beside(platform, roles):
                 await run_roles(platform, roles, stop, serve_http)
         except StoreUnavailable as error:
             logging.getLogger(__name__).warning("the database is away: %s", error)

@@ -8,16 +8,16 @@ from typing import Annotated
 import msgspec
 import typer
 
+from events.parked import Parked
+from infra.buses import move_to_bus
 from infra.cli.output import EXIT_REFUSED, emit_json, fail, progress, say, table
 from infra.cli.session import with_platform
+from infra.following import followers
 from infra.platform import Platform
-from projections.lag import Lag, PolicyPlace
-from projections.lag import lag as measure
+from infra.postgres.view_bus import NotDrained
 from projections.rebuild import Progress, Rebuild, RebuildReport
 from projections.repair import Repair, RepairReport
-from projections.store import Parked
 from projections.view import View
-from services.registry.erasing import FOLLOWER, SOURCE
 
 views = typer.Typer(help="Look at facts that views could not fold, and fold them again.", no_args_is_help=True)
 
@@ -103,6 +103,19 @@ def _show(alarms: Sequence[Parked]) -> None:
     table("parked facts", ("view", "service", "stream", "from position", "type", "error"), rows)
 
 
+@views.command("move")
+def move(*, json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False) -> None:
+    """Let all views go on along the bus that COMMONS_BUS names now; every other process must have been stopped."""
+    try:
+        moved = with_platform(lambda platform: move_to_bus(platform.settings, platform.dsn))
+    except NotDrained as error:
+        fail(str(error))
+    if json:
+        emit_json({"moved": moved})
+    else:
+        say(f"{moved} views go on along the bus of the settings")
+
+
 @views.command("repair")
 def repair(
     names: Annotated[list[str] | None, typer.Argument(metavar="VIEW...", help="Which views; all when none.")] = None,
@@ -141,15 +154,4 @@ def lag(
     columns = ("follower", "channel", "position", "head", "behind", "parked")
     table("followers", columns, [(r.follower, r.channel, r.position, r.head, r.behind, r.parked) for r in rows])
     if any(row.parked for row in rows):
-        say("Some views have parked facts: see 'commons views parked'.")
-
-
-async def followers(platform: Platform) -> list[Lag]:
-    """Return the delay of every view and policy."""
-    policies = [
-        PolicyPlace(name, policy.name, policy.source)
-        for name, service in platform.services.items()
-        for policy in service.policies
-    ]
-    policies.append(PolicyPlace(SOURCE, FOLLOWER.removeprefix("policy/"), SOURCE))
-    return await measure(platform.stores, platform.views, platform.view_store, policies)
+        say("Some followers have parked facts: see 'commons parked list'.")

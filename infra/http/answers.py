@@ -16,8 +16,8 @@ from infra.http.authentication import Who
 from infra.http.incoming import JSON, Incoming
 from infra.http.parts import Parts
 from services.kernel.acks import HEADER, Ack, request_hash
-from services.kernel.appender import Accepted
 from services.kernel.problems import MEDIA_TYPE, Problem, problem
+from services.kernel.unit import Accepted
 
 POSITION: Final = "Commons-Position"
 HIT: Final = "Idempotency-Hit"
@@ -48,6 +48,7 @@ def told(error: Exception) -> Problem:
 def refused(parts: Parts, service: str, incoming: Incoming | None, who: Who | None, error: Exception) -> Response:
     """Return the problem of a command that was not accepted, acknowledged where the request was read whole."""
     found = told(error)
+    parts.meter.count("commons_http_refusals", 1, service, found.slug)
     if incoming is None or incoming.body is None:
         return problem_answer(found)
     ack = Ack(

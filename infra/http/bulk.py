@@ -16,11 +16,11 @@ from infra.http.authentication import Who
 from infra.http.commands import Endpoint, caller_of, submit
 from infra.http.incoming import Incoming, read_body, read_head
 from infra.http.parts import Parts
-from services.kernel.appender import Accepted
 from services.kernel.errors import CommonsError, DiskFull, InvalidField, TooLarge, Unavailable
 from services.kernel.group import Request
 from services.kernel.routes import BulkRoute, Caller, Item
 from services.kernel.strict_json import parse_json
+from services.kernel.unit import Accepted
 
 _WHOLE: Final = (Unavailable, DiskFull)
 """What concerns the store concerns every element: the whole request is asked again, which is always safe."""

@@ -19,13 +19,13 @@ from infra.http.authentication import Who
 from infra.http.authorizations import Authorization, check_command_id, read_authorization
 from infra.http.incoming import Incoming, read_body, read_head
 from infra.http.parts import Parts
-from services.kernel.appender import Accepted
 from services.kernel.decider import Command
 from services.kernel.errors import InvalidField, Unavailable
 from services.kernel.group import Request
 from services.kernel.roles import ANYONE
 from services.kernel.routes import Body, Caller, CommandRoute, WorkingRoute
 from services.kernel.strict_json import parse_json
+from services.kernel.unit import Accepted
 
 Endpoint = Callable[[HttpRequest], Awaitable[Response]]
 

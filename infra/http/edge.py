@@ -8,6 +8,7 @@ from http import HTTPStatus
 from typing import Any, Final, cast
 
 from fastapi import FastAPI
+from fastapi.telemetry import TelemetryConfig
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -15,6 +16,7 @@ from starlette.responses import Response
 from infra.http.answers import json_answer, problem_answer
 from infra.http.bulk import bulk_endpoint
 from infra.http.commands import Endpoint, command_endpoint, working_endpoint
+from infra.http.health import LIVE_PATH, READY_PATH, health_endpoints
 from infra.http.openapi import command_operation, components, query_operation, session_operation
 from infra.http.parts import Parts
 from infra.http.queries import query_endpoint
@@ -26,11 +28,12 @@ from services.kernel.routes import BulkRoute, Route, WorkingRoute
 
 INDEX_PATH: Final = "/"
 OPENAPI_PATH: Final = "/v1/openapi.json"
-LIVE_PATH: Final = "/health/live"
-READY_PATH: Final = "/health/ready"
 KEYS_PATH: Final = "/v1/keys"
 
 _LOG: Final = logging.getLogger(__name__)
+
+_NO_TELEMETRY: Final = TelemetryConfig(tracing=False, metrics=False, logs=False, auto_configure=False)
+"""The framework's own would tell exceptions' texts and bodies to whoever its environment variables name."""
 
 _SLUGS: Final = {HTTPStatus.NOT_FOUND: "not-found", HTTPStatus.METHOD_NOT_ALLOWED: "method-not-allowed"}
 
@@ -52,7 +55,9 @@ def build_app(
     routes has an appender.
     """
     queries = tuple(queries)
-    app = FastAPI(title=title, version=version, openapi_url=None, docs_url=None, redoc_url=None)
+    app = FastAPI(
+        title=title, version=version, openapi_url=None, docs_url=None, redoc_url=None, telemetry=_NO_TELEMETRY
+    )
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _unforeseen)
     for service, routes in commands.items():
@@ -130,18 +135,8 @@ def _add_own(app: FastAPI, parts: Parts, queries: Sequence[QueryRoute], shared: 
         """Tell who looks in with a browser where to go on."""
         return json_answer(start)
 
-    async def live(_request: Request) -> Response:
-        return json_answer({"status": "live"})
-
-    async def ready(_request: Request) -> Response:
-        missing = list(await parts.ready())
-        if not missing:
-            warnings = list(await parts.warnings())
-            return json_answer({"status": "ready"} | ({"warnings": warnings} if warnings else {}))
-        found = plain_problem(503, "not-ready", "Not ready", "; ".join(missing))
-        return problem_answer(found, {"Retry-After": "1"})
-
-    for path, endpoint in ((INDEX_PATH, index), (OPENAPI_PATH, openapi), (LIVE_PATH, live), (READY_PATH, ready)):
+    own = [(INDEX_PATH, index), (OPENAPI_PATH, openapi), *health_endpoints(parts.ready, parts.warnings, parts.metrics)]
+    for path, endpoint in own:
         _add(app, "GET", path, "public", endpoint, None)
     app.openapi = document  # type: ignore[method-assign]
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from events.genesis import Limits
+from events.telemetry import Meter, Unmetered
 from infra.http.authentication import Authentication, Who
 from infra.http.freshness import FreshDirectory
 from infra.http.incoming import Incoming
@@ -35,7 +36,7 @@ class Settings:
 class Parts:
     """Everything a request needs. `ready` names what is not ready yet; an empty answer means ready.
 
-    `warnings` names what an operator must look at although everything is served.
+    `warnings` names what an operator must look at although everything is served; `metrics` is Prometheus text.
     """
 
     settings: Settings
@@ -49,6 +50,8 @@ class Parts:
     now_ms: Callable[[], int]
     ready: Callable[[], Awaitable[Sequence[str]]]
     warnings: Callable[[], Awaitable[Sequence[str]]]
+    meter: Meter = field(default_factory=Unmetered)
+    metrics: Callable[[], Awaitable[bytes]] | None = None
 
     async def admit(self, incoming: Incoming, permission: Permission, kind: str, *, api_key: bool) -> Who:
         """Return who asks, once they are within their limits, permitted, and no replay.
@@ -69,8 +72,18 @@ class Parts:
         if not permits(who.directory, who.actor, permission):
             refusal: type[CommonsError] = AuthenticationFailed if who.actor is None else PermissionDenied
             raise refusal(f"this needs the permission {permission}", permission=permission)
-        await self.authentication.take_nonce(who)
+        await self._take_nonce(who)
         return who
+
+    async def _take_nonce(self, who: Who) -> None:
+        if who.signed is None:
+            return
+        try:
+            await self.authentication.take_nonce(who)
+        except AuthenticationFailed:
+            self.meter.count("commons_nonces_replayed", 1)
+            raise
+        self.meter.count("commons_nonces_taken", 1)
 
     def charge(self, incoming: Incoming, actor: str | None, kind: str) -> None:
         """Count a request against its actor's limits, or its address's; raises TooManyRequests."""

@@ -74,10 +74,18 @@ def translated() -> Iterator[None]:
         raise StoreUnavailable(str(error)) from error
 
 
-async def open_pool(dsn: str, *, size: int = 8, read_only: bool = False, by_key: bool = True) -> asyncpg.Pool:
+async def open_pool(
+    dsn: str,
+    *,
+    size: int = 8,
+    read_only: bool = False,
+    by_key: bool = True,
+    connections: type[asyncpg.Connection] = StoreConnection,
+) -> asyncpg.Pool:
     """Open a pool of at most `size` connections; a lost connection is replaced when next needed.
 
-    `by_key` suits stores, whose every statement goes by key; views want the planner's own choice.
+    `by_key` suits stores, whose every statement goes by key; views want the planner's own choice. `connections` is a
+    kind of StoreConnection, one that measures its statements for instance.
     Raises StoreUnavailable when the database cannot be reached now.
     """
     settings = _SETTINGS | (_BY_KEY if by_key else {}) | ({"default_transaction_read_only": "on"} if read_only else {})
@@ -89,5 +97,5 @@ async def open_pool(dsn: str, *, size: int = 8, read_only: bool = False, by_key:
             timeout=CONNECT_TIMEOUT_SECONDS,
             command_timeout=COMMAND_TIMEOUT_SECONDS,
             server_settings=settings,
-            connection_class=StoreConnection,
+            connection_class=connections,
         )

@@ -25,7 +25,7 @@ from events.store import (
     StoreError,
     StoreRewound,
 )
-from infra.postgres.pool import open_pool, translated
+from infra.postgres.pool import StoreConnection, open_pool, translated
 from infra.postgres.rows import notifications
 from infra.postgres.schema import prepare_schema
 from infra.postgres.session import PostgresSession, swap, take_turn
@@ -263,9 +263,10 @@ async def open_stores(
     *,
     pool_size: int = 8,
     readers: asyncpg.Pool | None = None,
+    connections: type[asyncpg.Connection] = StoreConnection,
 ) -> AsyncIterator[dict[str, PostgresStore]]:
     """Open the stores of several services over one pool and one listening connection; closed on leaving."""
-    pool = await open_pool(dsn, size=pool_size)
+    pool = await open_pool(dsn, size=pool_size, connections=connections)
     wakeups = Wakeups(dsn)
     try:
         for service in services:

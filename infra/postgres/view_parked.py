@@ -7,8 +7,8 @@ from typing import Final
 
 import asyncpg  # type: ignore[import-untyped]
 
+from events.parked import Parked
 from infra.postgres.view_tables import parked_table
-from projections.store import Parked
 
 _FIELDS: Final = "follower, service, position, channel, stream, type, error, first"
 _ROWS: Final = f"SELECT {_FIELDS}, parked_us FROM {parked_table()}"  # noqa: S608

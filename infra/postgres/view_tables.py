@@ -126,7 +126,9 @@ async def tables_stand(connection: asyncpg.Connection, view: View) -> bool:
 
 async def create_tables(connection: asyncpg.Connection, schema: str, view: View) -> None:
     """Make the schema and the view's tables where they are missing, without indexes."""
-    await connection.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
+    if not await connection.fetchval("SELECT to_regnamespace($1)", schema):
+        async with making(connection, schema):  # views that are built at the same time would both make it
+            await connection.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
     for table in view.tables:
         columns = []
         for each in msgspec.structs.fields(table.row):

@@ -14,6 +14,7 @@ from typing import Any
 
 import asyncpg  # type: ignore[import-untyped]
 
+from events.parked import Parked
 from events.store import Checkpoint
 from infra.postgres.pool import translated
 from infra.postgres.schema import lock_key, making
@@ -31,7 +32,7 @@ from infra.postgres.view_tables import (
     qualified,
     tables_stand,
 )
-from projections.store import Parked, RebuildRunning, Select, ViewNotBuilt
+from projections.store import RebuildRunning, Select, ViewNotBuilt
 from projections.view import View
 
 

@@ -12,7 +12,6 @@ import hashlib
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
 import msgspec
@@ -32,11 +31,13 @@ from events.store import (
     read_on,
     verify_checkpoint,
 )
+from events.telemetry import Telemetry, distinct
 from services.kernel.decider import Service
 from services.kernel.directory import Directory
 from services.kernel.errors import CommonsError, DiskFull, Unavailable
-from services.kernel.group import Found, Group, Request, sealer
+from services.kernel.group import Group, Request, sealer
 from services.kernel.snapshot import freeze, thaw
+from services.kernel.unit import Accepted, Answers, Unit, fail, tell, trace_notes
 
 S = TypeVar("S")
 
@@ -49,30 +50,6 @@ SNAPSHOT_FACTS: Final = 50_000
 _LOG: Final = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Accepted:
-    """The durable answer: positions of its facts (0 when it needed none), JSON, and whether it is a repetition."""
-
-    first: int
-    last: int
-    answer: bytes
-    hit: bool
-    time_us: int
-    record_hash: bytes
-
-
-@dataclass(eq=False, slots=True)
-class _Unit:
-    """Commands that are decided together, all or none, with the checkpoint moves that go in their commit."""
-
-    requests: Sequence[Request]
-    moves: Sequence[Move]
-    done: asyncio.Future[Sequence[Accepted]]
-
-
-Answers = list[tuple[_Unit, Found | CommonsError]]
-
-
 class Appender(Generic[S]):
     """The only writer of one service in this process."""
 
@@ -83,6 +60,7 @@ class Appender(Generic[S]):
         catalog: Catalog,
         directory: Callable[[], Awaitable[Directory]],
         input_key: bytes,
+        telemetry: Telemetry | None = None,
     ) -> None:
         """Take plain parts. `directory()` is awaited for the current Directory before each group."""
         self.service = service
@@ -90,12 +68,14 @@ class Appender(Generic[S]):
         self._catalog = catalog
         self._directory = directory
         self._input_key = input_key
+        self._telemetry = telemetry or Telemetry()
+        self._tracing = self._telemetry.tracer.active
         self._state = service.initial()
         self._versions: dict[str, int] = {}
         self._position = 0
         self._record_hash = b""
         self._snapshot_at = 0
-        self._waiting: deque[_Unit] = deque()
+        self._waiting: deque[Unit] = deque()
         self._wake = asyncio.Event()
         self._folding = asyncio.Lock()
 
@@ -108,6 +88,11 @@ class Appender(Generic[S]):
     def position(self) -> int:
         """The last position folded."""
         return self._position
+
+    @property
+    def waiting(self) -> int:
+        """How many submissions wait for the writer."""
+        return len(self._waiting)
 
     @property
     def _place(self) -> Checkpoint:
@@ -154,10 +139,18 @@ class Appender(Generic[S]):
 
         Raises the first Refusal, CheckpointMoved, Unavailable (nothing is known to be stored), DiskFull.
         """
-        unit = _Unit(requests, moves, asyncio.get_running_loop().create_future())
+        unit = Unit(requests, moves, asyncio.get_running_loop().create_future())
+        if self._tracing:
+            return await self._submit_traced(unit)
         self._waiting.append(unit)
         self._wake.set()
         return await unit.done
+
+    async def _submit_traced(self, unit: Unit) -> Sequence[Accepted]:
+        with self._telemetry.tracer.span("append", service=self.service.name) as unit.trace:
+            self._waiting.append(unit)
+            self._wake.set()
+            return await unit.done
 
     async def run(self) -> None:
         """Serve submissions until cancelled. Raises StoreRewound, UpgradeNeeded: then nothing may go on."""
@@ -177,23 +170,23 @@ class Appender(Generic[S]):
         except (StoreUnavailable, StoreFull):
             _LOG.warning("snapshot of %s was not kept; the next start folds more", self.service.name)
 
-    async def _serve(self, units: Sequence[_Unit]) -> None:
+    async def _serve(self, units: Sequence[Unit]) -> None:
         """Serve a group; which of its units is in conflict is found by serving them one by one."""
         try:
             async with self._folding:
-                rest = await self._commit(units)
+                rest = await self._measured(units)
             self._waiting.extendleft(reversed(rest))
         except asyncio.CancelledError:
-            _fail(units, Unavailable("the service is stopping", retry_after_seconds=2))
+            fail(units, Unavailable("the service is stopping", retry_after_seconds=2))
             raise
         except StoreUnavailable as error:
             _LOG.info("%s cannot reach its store: %s", self.service.name, error)  # callers are not told where it is
-            _fail(units, Unavailable("the database is away", retry_after_seconds=2))
+            fail(units, Unavailable("the database is away", retry_after_seconds=2))
         except StoreFull as error:
             _LOG.warning("%s cannot write: %s", self.service.name, error)
-            _fail(units, DiskFull("the disk of the database is full"))
+            fail(units, DiskFull("the disk of the database is full"))
         except (StoreRewound, UpgradeNeeded):
-            _fail(units, Unavailable("the service has stopped and needs its operator", retry_after_seconds=30))
+            fail(units, Unavailable("the service has stopped and needs its operator", retry_after_seconds=30))
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, callers must not wait for ever
             if len(units) > 1:
@@ -201,18 +194,22 @@ class Appender(Generic[S]):
                     for unit in units:
                         await self._serve([unit])
                 finally:
-                    _fail(units, Unavailable("the service is stopping", retry_after_seconds=2))
+                    fail(units, Unavailable("the service is stopping", retry_after_seconds=2))
                 return
             if not isinstance(error, CheckpointMoved):
                 _LOG.exception("a command of %s failed", self.service.name)
-            _fail(units, error)
+            fail(units, error)
 
-    async def _commit(self, units: Sequence[_Unit]) -> Sequence[_Unit]:
+    async def _measured(self, units: Sequence[Unit]) -> Sequence[Unit]:
+        name, traces = self.service.name, distinct(unit.trace for unit in units) if self._tracing else ()
+        span = self._telemetry.tracer.span("commit", traces, service=name, commands=len(units))
+        with self._telemetry.meter.time("commons_commit_seconds", name), span:
+            return await self._commit(units)
+
+    async def _commit(self, units: Sequence[Unit]) -> Sequence[Unit]:
         """Decide and commit units and answer their callers; return those that must wait for the next group."""
         directory = await self._directory()
-        rest: Sequence[_Unit] = ()
         records: Sequence[bytes] = ()
-        answers: Answers = []
         async with self.store.session() as session:
             await self._fold_up_to(session)
             known = await session.outcomes([request.key for unit in units for request in unit.requests])
@@ -226,13 +223,10 @@ class Appender(Generic[S]):
                 known,
                 self._input_key,
             )
-            for index, unit in enumerate(units):
-                answers.append((unit, group.attempt(unit.requests, unit.moves)))
-                if len(group.events) >= GROUP_FACTS:
-                    rest = units[index + 1 :]
-                    break
-                if index % 64 == 63:  # noqa: PLR2004 - let the event loop breathe while much is decided
-                    await asyncio.sleep(0)
+            with self._telemetry.meter.time("commons_decide_seconds", self.service.name):
+                answers = await self._decide(group, units)
+            if self._tracing:  # before the commit: who sees a fact finds its trace
+                await self._telemetry.notes.note(self.service.name, group.head.position, trace_notes(answers))
             if group.events or group.outcomes or group.moves:
                 seal = sealer(group.time_us)
                 outcomes = group.outcomes.values()
@@ -243,8 +237,20 @@ class Appender(Generic[S]):
             self._position = group.head.position + len(records)
             self._record_hash = hashlib.sha256(records[-1]).digest()
         self.store.seen(self._position)
+        tell(self._telemetry.meter, self.service.name, answers, len(records))
         await self._answer(answers, group, records)
-        return rest
+        return units[len(answers) :]
+
+    async def _decide(self, group: Group[S], units: Sequence[Unit]) -> Answers:
+        """Decide units in sequence until the group is full."""
+        answers: Answers = []
+        for index, unit in enumerate(units):
+            answers.append((unit, group.attempt(unit.requests, unit.moves)))
+            if len(group.events) >= GROUP_FACTS:
+                break
+            if index % 64 == 63:  # noqa: PLR2004 - let the event loop breathe while much is decided
+                await asyncio.sleep(0)
+        return answers
 
     async def _fold_up_to(self, session: Session) -> None:
         """Fold all that stands before the session's own facts: nothing is decided on a state with a hole in it."""
@@ -292,9 +298,3 @@ class Appender(Generic[S]):
             return hashlib.sha256(records[offset]).digest(), group.time_us
         record = (await self.store.read(position - 1, 1))[0].state
         return hashlib.sha256(record).digest(), self._catalog.decode(record).time_us
-
-
-def _fail(units: Sequence[_Unit], error: Exception) -> None:
-    for unit in units:
-        if not unit.done.done():
-            unit.done.set_exception(error)

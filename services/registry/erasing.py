@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
+from collections.abc import Mapping
 from typing import Final
 
-from events.bus import Bus, Page
+from events.bus import Bus, Follower, Page
 from events.catalog import Catalog
 from events.registry import SubjectErased
 from events.store import Checkpoint, CheckpointMoved, Move, Store, StoreFull, StoreUnavailable
@@ -43,11 +43,17 @@ class EraseRunner:
             await asyncio.sleep(_RETRY_SECONDS)
 
     async def _follow(self) -> None:
-        subscription = await self._bus.subscribe([SOURCE], await self._store.checkpoints(FOLLOWER))
-        while True:
-            page = await subscription.fetch(_POLL_SECONDS)
-            if page is not None:
-                await self.take(page)
+        subscription = await self._bus.subscribe(Follower(FOLLOWER, [SOURCE], self._checkpoints, in_order=True))
+        try:
+            while True:
+                page = await subscription.fetch(_POLL_SECONDS)
+                if page is not None:
+                    await self.take(page)
+        finally:
+            await subscription.close()
+
+    async def _checkpoints(self) -> Mapping[str, Checkpoint]:
+        return await self._store.checkpoints(FOLLOWER)
 
     async def take(self, page: Page) -> None:
         """Destroy the keys one page of facts asks for, then move on. Raises StoreError, OSError."""
@@ -58,5 +64,4 @@ class EraseRunner:
         if subjects:
             await self._keys.destroy(subjects)
             _LOG.warning("destroyed the keys of %d erased subjects", len(subjects))
-        record_hash = hashlib.sha256(page.records[-1].state).digest()
-        await self._store.move([Move(page.before, Checkpoint(FOLLOWER, page.channel, page.last, record_hash))])
+        await self._store.move([Move(page.before, page.checkpoint(FOLLOWER))])

@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
+from events.parked import Parked
 from events.store import Checkpoint, CheckpointMoved, Move, StoreError
 from infra.memory_views import MemoryViews
 from infra.postgres.pool import open_pool
 from infra.postgres.views import PostgresViews
-from projections.store import Difference, Parked, RebuildRunning, RowsRefused, Select, ViewNotBuilt, ViewStore
+from projections.store import Difference, RebuildRunning, RowsRefused, Select, ViewNotBuilt, ViewStore
 from projections.view import Row, Table, View
 
 

@@ -22,7 +22,8 @@ from infra.home import HomeRefused, check_home
 from infra.key_ring import KeyRing
 from infra.keystore_backup import remember_folder, remembered_folders
 from infra.local import database
-from infra.platform import Platform, open_platform, view_runners
+from infra.platform import Platform, open_platform
+from infra.runners import view_runners
 from projections.catalog import views
 from tests.history import History, joined, opened, readings
 from tests.instance import Instance

@@ -6,8 +6,8 @@ import hashlib
 import json
 import secrets
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from infra.http.authorizations import authorize
 from infra.keys import KeyDirectory, derive_key
 from services.kernel.acks import request_hash
 from tests.caller import Caller, ack_of, slug
-from tests.instance import instance
+from tests.instance import Instance
 from tests.two_nodes import (
     DAY_MS,
     HISTORY_DAYS,
@@ -41,9 +41,11 @@ LABEL = "/v1/registry/nodes/label"
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+def world(
+    tmp_path_factory: pytest.TempPathFactory, deployment: Callable[[Path], AbstractContextManager[Instance]]
+) -> Iterator[World]:
     home: Path = tmp_path_factory.mktemp("bad-input") / "home"
-    with instance(home) as running:
+    with deployment(home) as running:
         seed, now_ms = KeyDirectory(home).secret("operator"), time.time_ns() // 1_000_000 // 1_000 * 1_000
         nodes = [derive_key(seed, "bad-input", name).node for name in ("t4", "a10")]
         made = World(running, running.found(community_of(seed, nodes, now_ms)), now_ms)

@@ -121,7 +121,7 @@ def test_an_unknown_setting_is_refused_with_the_nearest_name(tmp_path: Path) -> 
     ("name", "value", "told"),
     [
         ("COMMONS_LISTEN", "nonsense", "must be host:port"),
-        ("COMMONS_BUS", "kafka://host:9092", "only tail: is there in this version"),
+        ("COMMONS_BUS", "kafka://host", "must be tail: or kafka://host:port"),
         ("COMMONS_DATABASE", "mysql://host", "must be embedded: or postgresql://"),
         ("COMMONS_DATABASE_FILE", "/nowhere", "cannot be read"),
     ],

@@ -17,6 +17,7 @@ from infra.memory import MemoryStore
 from infra.subject_keys import MemorySubjectKeys
 from infra.tail import TailBus
 from services.registry.erasing import FOLLOWER, EraseRunner
+from tests.followers import follower
 
 ADA, BEN = (f"member/{digit * 32}" for digit in "ab")
 NOW = "2026-11-20T12:00:00.000000Z"
@@ -83,7 +84,7 @@ async def test_a_lost_checkpoint_destroys_again_and_harms_nobody() -> None:
     await record(store, SubjectErased(ADA, "jws"), SubjectErased(BEN, None, "a ruling"))
     for _ in range(2):
         runner = EraseRunner(keys, store, TailBus({"registry": store}), catalog())
-        subscription = await TailBus({"registry": store}).subscribe(["registry"], {})
+        subscription = await TailBus({"registry": store}).subscribe(follower(["registry"]))
         page = await subscription.fetch(1)
         assert page is not None
         with contextlib.suppress(CheckpointMoved):

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
+from events.parked import Parked
 from infra.checks import following
 from infra.cli.views import followers
 from infra.platform import Platform, open_platform
 from infra.serving import parked_warnings
 from projections import balances
-from projections.store import Parked
 from tests import history
 from tests.following import World
 from tests.instance import Instance

@@ -13,14 +13,15 @@ from events import registry
 from events.catalog import UpgradeNeeded
 from events.envelope import Draft, fact_id, open_record
 from events.facts import catalog
+from events.parked import Parked
 from infra.tail import TailBus
 from projections import balances, nodes
 from projections.lag import lag
 from projections.rebuild import Rebuild, RebuildReport, rebuild
 from projections.repair import RecordGone, Repair, RepairReport
-from projections.store import Parked
 from projections.view import View
 from tests import history
+from tests.followers import follower
 from tests.following import World, open_world
 from tests.history import Entry, node
 from tests.poison import KINDS, poisoned
@@ -169,7 +170,7 @@ async def test_facts_before_an_unknown_type_are_committed_and_nothing_of_what_fo
         await session.append([StoredEvent("book/COMPUTE", 6, "treasury.moon-landed.v9", b"{}")])
     world.history.versions["treasury", "book/COMPUTE"] = 6
     await world.history.record(history.posted("a", "b", 1, 7))
-    subscription = await TailBus(world.stores).subscribe(["treasury"], {})
+    subscription = await TailBus(world.stores).subscribe(follower(["treasury"]))
     page = await subscription.fetch(5)
     assert page is not None
     assert len(page.records) == 7

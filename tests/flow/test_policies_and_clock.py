@@ -10,12 +10,15 @@ from infra.memory import MemoryStore
 from infra.tail import TailBus
 from services.kernel.appender import Appender
 from services.kernel.clock import ClockRunner
-from services.kernel.policies import PolicyRunner, command_id
+from services.kernel.policies import PolicyRunner
+from services.kernel.replaying import command_id
+from tests.memory_aside import MemoryAside
 from tests.toy import Count, catalog, request, running, service
 
 
 async def _follow_until(appender: Appender[Any], bus: TailBus, total: int) -> None:
-    runner = PolicyRunner(appender.service.policies[0], appender, bus, catalog())
+    aside = MemoryAside(appender.store)
+    runner = PolicyRunner(appender.service.policies[0], appender, bus, catalog(), aside)
     task = asyncio.create_task(runner.run())
     async with asyncio.timeout(10):
         while sum(appender.state.counts.values()) < total:

@@ -22,6 +22,7 @@ from projections.lag import Lag, PolicyPlace, lag
 from projections.queries import ViewReader
 from projections.routes import NotCaughtUp, NothingThere
 from tests import history
+from tests.followers import follower
 from tests.following import World, open_world
 from tests.history import member, node
 
@@ -232,7 +233,7 @@ async def test_two_followers_of_one_view_fold_each_fact_once(world: World) -> No
 
 async def test_a_zombie_is_rolled_back_and_the_same_page_again_changes_nothing(world: World) -> None:
     await world.history.record(history.posted("a", "b", 1, 1))
-    subscription = await TailBus(world.stores).subscribe(["treasury"], {})
+    subscription = await TailBus(world.stores).subscribe(follower(["treasury"]))
     page = await subscription.fetch(5)
     assert page is not None
     first, zombie = world.runner(balances.VIEW), world.runner(balances.VIEW)

@@ -27,6 +27,7 @@ from services.treasury.gate import ReleaseGate
 from services.treasury.invariants import check_book
 from services.treasury.service import service
 from services.treasury.state import Book
+from tests.memory_aside import MemoryAside
 from tests.treasury_given import ADA, BEN, community, node
 
 
@@ -53,6 +54,7 @@ class House:
         self.stores["treasury"] = MemoryStore("treasury", log=self.log)
         self.catalog = catalog()
         self.gate = gate or Ungated()
+        self.aside = MemoryAside(self.stores["treasury"])
         self.said = 0
 
     def appender(self, made: Service[Any]) -> Appender[Any]:
@@ -67,7 +69,11 @@ class House:
         for appender in self.appenders.values():
             await appender.load()
         bus = TailBus(self.stores)
-        self.runners = [PolicyRunner(policy, self.appenders["treasury"], bus, self.catalog) for policy in made.policies]
+        treasury = self.appenders["treasury"]
+        self.runners = [
+            PolicyRunner(policy, treasury, bus, self.catalog, self.aside, patience_seconds=1)
+            for policy in made.policies
+        ]
         async with AsyncExitStack() as stack:
             parts: tuple[Appender[Any] | PolicyRunner, ...] = (*self.appenders.values(), *self.runners)
             for part in parts:
@@ -177,11 +183,10 @@ async def test_an_incomplete_epoch_blocks_visibly_and_pays_nothing() -> None:
         await house.say("registry", *founding())
         page, *_, closed = closing(0, *SCORES)
         await house.say("metering", page, closed)
-        (follower,) = [runner for runner in house.runners if runner.policy.source == "metering"]
         async with asyncio.timeout(5):
-            while follower.blocked is None:
+            while not (alarms := await house.aside.alarms()):
                 await asyncio.sleep(0.01)
-        assert follower.blocked.slug == "scores-incomplete"
+        assert [(each.stream, each.error.partition(":")[0]) for each in alarms] == [("any", "ScoresIncomplete")]
         book: Book = house.appenders["treasury"].state
     assert not book.epochs.settled
     assert BEN not in book.balances or book.balances[BEN] == 0

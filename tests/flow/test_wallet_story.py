@@ -6,6 +6,8 @@ import asyncio
 import json
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import httpx
@@ -16,7 +18,7 @@ from services.kernel.typed_commands import signer_of, wallet_domain
 from services.registry.bodies import RegisterNodeBody
 from services.registry.genesis import sha256
 from tests.caller import Caller
-from tests.instance import Instance, instance
+from tests.instance import Instance
 from tests.wallet_edge import proof
 
 
@@ -49,9 +51,11 @@ async def lend(serving: Instance, mine: Wallet, domain: dict[str, object], body:
         return token, response.json()["first"]
 
 
-def test_a_newcomer_with_nothing_but_a_wallet_lends_a_node(tmp_path: Path) -> None:
+def test_a_newcomer_with_nothing_but_a_wallet_lends_a_node(
+    tmp_path: Path, deployment: Callable[[Path], AbstractContextManager[Instance]]
+) -> None:
     mine = new_wallet()
-    with instance(tmp_path / "home") as serving:
+    with deployment(tmp_path / "home") as serving:
         document = serving.found()
         domain = wallet_domain(Directory(community=document, genesis_sha256=sha256(document)))
         register(serving, mine, domain, sha256(document))

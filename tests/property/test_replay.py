@@ -13,9 +13,9 @@ from eventsourcing.persistence import Notification
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from events.bus import Page
+from events.bus import Follower, Page
 from events.facts import catalog
-from events.store import Checkpoint, StoreUnavailable
+from events.store import StoreUnavailable
 from infra.memory import MemoryStore
 from infra.memory_views import MemoryViews, MemoryWriter
 from infra.tail import TailBus
@@ -38,9 +38,11 @@ class Partitions:
     draw: Random
     positions: dict[str, int] = field(default_factory=dict)
 
-    async def subscribe(self, services: Sequence[str], start: Mapping[str, Checkpoint]) -> Partitions:
-        mine = {name: records for name, records in self.channels.items() if name.split("/")[0] in services}
-        return Partitions(mine, self.draw, {name: start[name].position if name in start else 0 for name in mine})
+    async def subscribe(self, follower: Follower) -> Partitions:
+        start = await follower.checkpoints()
+        mine = {name: records for name, records in self.channels.items() if name.split("/")[0] in follower.services}
+        reached = {name: start[name].position if name in start else 0 for name in mine}
+        return Partitions(mine, self.draw, {name: count(mine[name], reached[name]) for name in mine})
 
     async def fetch(self, timeout_seconds: float) -> Page | None:
         left = [name for name, records in self.channels.items() if self.positions[name] < len(records)]
@@ -52,10 +54,18 @@ class Partitions:
             before = self.draw.randrange(before + 1)  # at least once: some of it was delivered before
         last = min(before + self.draw.randrange(1, 30), len(self.channels[name]))
         self.positions[name] = max(self.positions[name], last)
-        return Page(name, before, last, self.channels[name][before:last])
+        records = self.channels[name][:last]
+        return Page(name, records[before - 1].id if before else 0, records[-1].id, records[before:])
 
     async def lag(self) -> Mapping[str, int]:
         return {name: len(records) - self.positions[name] for name, records in self.channels.items()}
+
+    async def close(self) -> None:
+        self.channels = {}
+
+
+def count(records: Sequence[Notification], position: int) -> int:
+    return sum(record.id <= position for record in records)
 
 
 class FlakyViews(MemoryViews):

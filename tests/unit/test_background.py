@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import psutil
 import pytest
 
-from infra.background import Place, down, up
+from infra.background import Place, down, main, up
 
 SERVES = (sys.executable, "-c", "import time; print('serving', flush=True); time.sleep(60)")
 FAILS = (sys.executable, "-c", "print('the port is taken'); raise SystemExit(1)")
@@ -68,3 +70,22 @@ def test_marks_are_private(place: Place) -> None:
     for path in (place.home, place.pid_file.parent, place.log_file.parent):
         assert path.stat().st_mode & 0o777 == 0o700
     assert place.log_file.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize(("answer", "status"), [(200, 0), (503, 1)])
+def test_the_health_check_of_a_container_says_what_the_readiness_route_says(
+    answer: int, status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Edge(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(answer if self.path == "/health/ready" else 404)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Stay quiet."""
+
+    with HTTPServer(("127.0.0.1", 0), Edge) as edge:
+        threading.Thread(target=edge.handle_request, daemon=True).start()
+        monkeypatch.setenv("COMMONS_LISTEN", f"0.0.0.0:{edge.server_port}")
+        assert main(["ready"]) == status
+    assert main(["ready"]) == 1
