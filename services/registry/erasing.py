@@ -38,7 +38,9 @@ class EraseRunner:
         while True:
             try:
                 await self._follow()
-            except (StoreUnavailable, StoreFull, CheckpointMoved, OSError) as error:
+            except (StoreUnavailable, StoreFull, CheckpointMoved) as error:
+                _LOG.info("%s waits: %s", FOLLOWER, error)  # the platform says once that the database is away
+            except OSError as error:
                 _LOG.warning("%s waits: %s", FOLLOWER, error)
             await asyncio.sleep(_RETRY_SECONDS)
 

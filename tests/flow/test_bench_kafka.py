@@ -38,6 +38,7 @@ async def topics(kafka: KafkaSource) -> list[str]:
         await admin.close()
 
 
+@pytest.mark.soak
 async def test_the_relay_is_measured_beside_both_ways_of_a_bare_producer(
     database: str, tmp_path: Path, kafka: KafkaSource
 ) -> None:
@@ -54,6 +55,7 @@ async def test_a_consumer_is_measured_beside_the_same_view_along_the_store(datab
         assert_told(await bench_consumer(database, cluster, streams=5, rounds=1, facts=6_000))
 
 
+@pytest.mark.soak
 async def test_the_whole_way_is_measured_at_every_share_of_saturation(tmp_path: Path, kafka: KafkaSource) -> None:
     figures = await bench_flow(tmp_path, lambda _line: None, rounds=1, seconds=0.2, commands=16)
     assert len(figures) == 1 + 3 * len(SHARES)

@@ -25,6 +25,7 @@ from services.kernel.feed import DirectoryFeed
 from services.kernel.policies import PolicyRunner
 from services.registry.erasing import FOLLOWER, SOURCE, EraseRunner
 from tests import last_release
+from tests.memory_aside import MemoryAside
 
 POLICIES = [(name, policy) for name, service in services().items() for policy in service.policies]
 
@@ -72,7 +73,7 @@ async def test_every_policy_stops_when_only_what_it_follows_went_back(owner: str
     older = back(stores, policy.source)
     feed = DirectoryFeed(older["registry"], catalog())
     appender = Appender(services()[owner], older[owner], catalog(), feed.current, b"k" * 32)
-    runner = PolicyRunner(policy, appender, TailBus(older), catalog())
+    runner = PolicyRunner(policy, appender, TailBus(older), catalog(), MemoryAside(older[owner]))
     await stops(runner.run(), f"policy/{policy.name}", "restore all services of one backup")
 
 
