@@ -23,7 +23,7 @@ KUBERNETES := infra/deploy/kubernetes/overlays/demo
 KUBERNETES_JUDGE := kubernetes-validate==1.37.0
 
 # Each worker starts a PostgreSQL and instances of its own.
-WORKERS ?= 2
+WORKERS ?= 3
 
 .PHONY: help setup run test check soak crash interop bench up down logs format schemas golden clean
 
@@ -44,7 +44,7 @@ $(UV):
 run: setup ## Set up, start everything, play the demo, then keep serving on port 8700
 	$(COMMONS) demo --serve
 
-test: setup ## Run all tests but the long ones, WORKERS (2) at a time; prints the engines used
+test: setup ## Run all tests but the long ones, WORKERS (3) at a time; prints the engines used
 	$(PYTEST) -n $(WORKERS) --dist worksteal
 
 check: setup ## Lint, format, types, dependency rules, schemas and AsyncAPI up to date, compatible and valid
