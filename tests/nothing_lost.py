@@ -138,6 +138,7 @@ class Ledger:
                         self._take(topics[place.topic], records)
                         self.offsets[place] = records[-1].offset + 1
         finally:
+            await asyncio.sleep(0)  # a client stopped before its tasks have begun raises CancelledError
             await consumer.stop()
 
     def _take(self, service: str, records: Iterable[object]) -> None:

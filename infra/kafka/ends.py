@@ -5,7 +5,7 @@ from __future__ import annotations
 from aiokafka import AIOKafkaConsumer, TopicPartition  # type: ignore[import-untyped]
 
 from infra.kafka.records import Came, read
-from infra.kafka.topics import Cluster, translated
+from infra.kafka.topics import Cluster, ended, translated
 
 _TIMEOUT_MS = 10_000
 
@@ -28,7 +28,7 @@ async def last_records(cluster: Cluster, service: str) -> dict[int, Came]:
                 consumer.seek(each, ends[each] - 1)
             return await _first_of_each(consumer, filled)
         finally:
-            await consumer.stop()
+            await ended(consumer.stop())
 
 
 async def _first_of_each(consumer: AIOKafkaConsumer, partitions: list[TopicPartition]) -> dict[int, Came]:
